@@ -1,0 +1,324 @@
+"""The `mmal` command: a thin mirror of the library."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from backend.errors import MmalError
+
+app = typer.Typer(help="Multimodal active learning for Label Studio.", no_args_is_help=True, add_completion=False)
+project_app = typer.Typer(help="Create, attach and detach projects.", no_args_is_help=True)
+strategy_app = typer.Typer(help="See and switch acquisition strategies.", no_args_is_help=True)
+queue_app = typer.Typer(help="See the published queue, put skipped tasks back.", no_args_is_help=True)
+round_app = typer.Typer(help="Start rounds and look at past ones.", no_args_is_help=True)
+data_app = typer.Typer(help="Data sets of the benchmarks.", no_args_is_help=True)
+for name, group in (
+    ("project", project_app),
+    ("strategy", strategy_app),
+    ("queue", queue_app),
+    ("round", round_app),
+    ("data", data_app),
+):
+    app.add_typer(group, name=name)
+
+ProjectOption = Annotated[int, typer.Option("--project", "-p", help="Number of the project in Label Studio.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _services() -> Any:
+    # Imported late: `mmal --help` should not wait for the libraries of a round.
+    from backend.rounds.services import Services
+    from backend.settings import load_settings
+
+    return Services(load_settings())
+
+
+def _print(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+# Processes ------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def serve() -> None:
+    """Run the web process and the worker; both end together."""
+    from backend.server.supervisor import supervise
+    from backend.settings import load_settings
+
+    raise typer.Exit(supervise(load_settings()))
+
+
+@app.command()
+def web() -> None:
+    """Run the web process alone (gunicorn)."""
+    from backend.server.gunicorn_app import run
+    from backend.settings import load_settings
+
+    run(load_settings())
+
+
+@app.command()
+def worker() -> None:
+    """Run the worker alone: sync, embedding, rounds."""
+    from backend.rounds.holding import hold_at
+    from backend.rounds.worker import Worker
+
+    services = _services()
+    settings = services.settings
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    Worker(services, hold_at(settings.hold_at, settings.data_dir)).run()
+
+
+@app.command()
+def settings() -> None:
+    """List every setting: variable, value in force, default, meaning."""
+    from backend.settings import load_settings
+
+    for variable, value, default, meaning in load_settings().rows():
+        typer.echo(f"{variable} = {value}    (default: {default or 'empty'})\n    {meaning}")
+
+
+# Projects -------------------------------------------------------------------------------------------------------
+
+
+@project_app.command("create")
+def project_create(
+    template: Annotated[str, typer.Option(help="A folder of tasks_templates, by name or path.")],
+    tasks: Annotated[Path | None, typer.Option(help="JSON file of tasks to import.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Text file with one label a line.")] = None,
+    title: Annotated[str, typer.Option(help="Title; a project of this title made here before is used again.")] = "",
+    strategy: Annotated[str, typer.Option(help="Acquisition strategy.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Tasks a round chooses together.")] = 40,
+) -> None:
+    """Create a project from a template, import tasks and attach it; safe to run twice."""
+    from backend.rounds.creating import create_project
+
+    services = _services()
+    project = create_project(
+        services, template, tasks_file=tasks, labels_file=labels, title=title,
+        options={"strategy": strategy, "batch_size": batch_size},
+    )  # fmt: skip
+    typer.echo(
+        f"project {project.id} ({project.title}) is attached: {services.settings.label_studio_url}/projects/{project.id}/data"
+    )
+
+
+@project_app.command("attach")
+def project_attach(
+    project: ProjectOption,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Attach although others have predictions there.")
+    ] = False,
+) -> None:
+    """Set an existing project up: sampling, webhook, connection, queue tab; safe to run twice."""
+    from backend.rounds.connecting import attach_project
+
+    attached = attach_project(_services(), project, take_over=take_over)
+    typer.echo(f"project {attached.id} ({attached.title}) is attached")
+
+
+@project_app.command("detach")
+def project_detach(project: ProjectOption) -> None:
+    """Give sampling, version, webhooks and fields back as they were."""
+    from backend.rounds.connecting import detach_project
+
+    detach_project(_services(), project)
+    typer.echo(f"project {project} is detached and as it was before")
+
+
+@project_app.command("options")
+def project_options(
+    project: ProjectOption,
+    changes: Annotated[list[str] | None, typer.Argument(help="NAME=VALUE, VALUE as JSON or plain text.")] = None,
+) -> None:
+    """Show or change the options of a project, such as prelabel=true or audit_share=0.2."""
+    from backend.rounds.connecting import set_options
+    from backend.rounds.services import options_of
+    from backend.store import projects
+
+    services = _services()
+    if changes:
+        _print(set_options(services, project, dict(map(_assignment, changes)), "mmal project options").model_dump())
+    else:
+        _print(options_of(projects.get(services.store, project)).model_dump())
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+@app.command()
+def status(
+    project: Annotated[int | None, typer.Option("--project", "-p", help="Only this project.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Queue, version, round, embedding and last publish of each project."""
+    from dataclasses import asdict
+
+    from backend.rounds.report import status_lines
+    from backend.rounds.status import project_status
+    from backend.store import projects
+
+    services = _services()
+    wanted = [projects.get(services.store, project)] if project else projects.every(services.store)
+    statuses = [project_status(services, p) for p in wanted]
+    if as_json:
+        _print([asdict(s) for s in statuses])
+        return
+    if not statuses:
+        typer.echo("No project is connected. Connect one: mmal project attach --project N")
+    for s in statuses:
+        typer.echo("\n".join(status_lines(s)) + "\n")
+
+
+@app.command()
+def doctor(
+    project: Annotated[int | None, typer.Option("--project", "-p", help="Only this project.")] = None,
+) -> None:
+    """Check token, sampling, version, webhooks and queue in Label Studio; exit 1 when something is wrong."""
+    from backend.rounds.doctor import examine
+
+    findings = examine(_services(), project)
+    for finding in findings:
+        typer.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name}: {finding.detail}")
+        if not finding.ok:
+            typer.echo(f"     -> {finding.remedy}")
+    raise typer.Exit(0 if all(f.ok for f in findings) else 1)
+
+
+# Strategies, queue, rounds --------------------------------------------------------------------------------------
+
+
+@strategy_app.command("list")
+def strategy_list() -> None:
+    """All strategies, what they need and their options."""
+    from backend.strategies import describe, strategy_names
+
+    for name in strategy_names():
+        info = describe(name)
+        typer.echo(
+            f"{name}: {info.title}\n    {info.paper}\n    options: {json.dumps(dict(info.options), default=str)}"
+        )
+
+
+@strategy_app.command("set")
+def strategy_set(
+    strategy: Annotated[str, typer.Argument(help="Name of the strategy.")],
+    project: ProjectOption,
+    batch_size: Annotated[int | None, typer.Option(help="Tasks a round chooses together.")] = None,
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="NAME=VALUE for the strategy.")] = None,
+) -> None:
+    """Switch the strategy of a project; in force with the next batch."""
+    from backend.rounds.connecting import set_options
+
+    changes: dict[str, Any] = {"strategy": strategy}
+    if option:
+        changes["strategy_options"] = dict(map(_assignment, option))
+    if batch_size is not None:
+        changes["batch_size"] = batch_size
+    after = set_options(_services(), project, changes, "mmal strategy set")
+    typer.echo(f"project {project}: {after.strategy}, batches of {after.batch_size}, from the next batch on")
+
+
+@queue_app.command("show")
+def queue_show(project: ProjectOption, as_json: JsonOption = False) -> None:
+    """The published queue in the order Label Studio serves it."""
+    from backend.rounds.report import queue_lines
+
+    lines, rows = queue_lines(_services(), project)
+    if as_json:
+        _print(rows)
+    else:
+        typer.echo("\n".join(lines))
+
+
+@queue_app.command("restore")
+def queue_restore(
+    project: ProjectOption,
+    task: Annotated[list[int] | None, typer.Option("--task", help="Only this task; may be repeated.")] = None,
+) -> None:
+    """Put skipped tasks back into the pool."""
+    from backend.store import projects, tasks
+
+    store = _services().store
+    projects.get(store, project)
+    count = tasks.restore_skipped(store, project, task or None)
+    projects.request_round(store, project, f"{count} skipped tasks were put back", at_once=True)
+    typer.echo(f"project {project}: {count} skipped tasks are back in the pool")
+
+
+@queue_app.command("ties")
+def queue_ties(project: ProjectOption) -> None:
+    """Tasks whose annotators disagree or whose answers cannot be read: they train nothing until settled."""
+    from backend.store import tasks
+
+    for task_id, kind in tasks.unsettled(_services().store, project):
+        typer.echo(f"task {task_id}: {kind}")
+
+
+@app.command()
+def explain(
+    task: Annotated[int, typer.Argument(help="Number of the task in Label Studio.")],
+    project: ProjectOption,
+) -> None:
+    """Why a task was chosen, in figures."""
+    from backend.rounds.report import explain_lines
+
+    typer.echo("\n".join(explain_lines(_services(), project, task)))
+
+
+@round_app.command("start")
+def round_start(project: ProjectOption) -> None:
+    """Ask for a round now."""
+    from backend.store import projects
+
+    store = _services().store
+    projects.get(store, project)
+    projects.request_round(store, project, "asked for by mmal round start", at_once=True)
+    typer.echo(f"project {project}: a round is asked for")
+
+
+@round_app.command("list")
+def round_list(project: ProjectOption) -> None:
+    """The rounds of a project, the latest first."""
+    from backend.rounds.report import round_lines
+
+    typer.echo("\n".join(round_lines(_services(), project)))
+
+
+@data_app.command("get")
+def data_get(
+    name: Annotated[str, typer.Argument(help="openclipart16, fluent57 or tux12.")],
+    cache: Annotated[Path, typer.Option(help="Folder to build it in.")] = Path(".cache/datasets"),
+) -> None:
+    """Build a benchmark data set from its packages."""
+    from backend.simulation.datasets import build_dataset
+
+    typer.echo(str(build_dataset(name, cache)))
+
+
+def main() -> NoReturn:
+    """Entry point: failures of ours end in one clear line, not in a traceback."""
+    try:
+        app()
+    except MmalError as error:
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(2)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

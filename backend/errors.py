@@ -1,0 +1,215 @@
+"""Every failure has its own class under one root; each message names the field, the value and the remedy."""
+
+from __future__ import annotations
+
+
+class MmalError(Exception):
+    """Root of all failures of this project."""
+
+
+class ConfigurationError(MmalError):
+    """A setting, option or argument is wrong; nothing was changed."""
+
+
+class LabelStudioError(MmalError):
+    """Something between this backend and Label Studio went wrong."""
+
+
+class LabelStudioUnreachable(LabelStudioError):
+    """No answer from Label Studio: refused connection, time-out, or a gateway that stays down."""
+
+
+class TokenRefused(LabelStudioError):
+    """Label Studio answered 401: the API key is wrong, revoked, or of a kind that is switched off."""
+
+
+class LabelStudioRefused(LabelStudioError):
+    """Label Studio answered with an error status; `status` and `detail` hold what it said."""
+
+    def __init__(self, message: str, *, status: int, detail: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.detail = detail
+
+
+class ProjectNotFound(LabelStudioError):
+    """No project with this id exists, or the API key's user may not see it."""
+
+
+class UnknownTasks(LabelStudioError):
+    """Predictions were sent for tasks that Label Studio no longer has; nothing of the batch was stored."""
+
+    def __init__(self, message: str, task_ids: frozenset[int]) -> None:
+        super().__init__(message)
+        self.task_ids = task_ids
+
+
+class PublishRefused(LabelStudioError):
+    """Label Studio stored fewer predictions than were sent, or none."""
+
+
+class PredictionsInvalid(MmalError):
+    """Prediction rows do not fit the label config; found before anything was sent."""
+
+
+class ForeignPredictions(MmalError):
+    """The project holds predictions of another system and `take_over` was not asked for."""
+
+
+class LabelConfigUnsupported(MmalError):
+    """The label config has too few, too many or unreadable tags; the message is one line and says what to change."""
+
+
+class TaskTemplateInvalid(ConfigurationError):
+    """A folder below `tasks_templates` lacks a file or a field, or does not fit the request."""
+
+
+class LocalLabelStudioError(LabelStudioError):
+    """A Label Studio started as a child process did not start, stop or stay up."""
+
+
+class EncoderError(MmalError):
+    """The encoder of images and texts cannot be used."""
+
+
+class EncoderSpecInvalid(EncoderError, ConfigurationError):
+    """MMAL_ENCODER is not written in a form that names an encoder."""
+
+
+class EncoderUnavailable(EncoderError):
+    """The encoder is well named, but its package, weights or device cannot be had here."""
+
+
+class EncoderCheckpointInvalid(EncoderError):
+    """The local checkpoint cannot be read or does not fit the named model."""
+
+
+class EncoderFailed(EncoderError):
+    """The encoder ran and gave no usable vector."""
+
+
+class ProjectUnknown(MmalError):
+    """The project was never connected to this backend."""
+
+
+class LeaseLost(MmalError):
+    """Another worker took this job over; this one must stop without touching anything more."""
+
+
+class TaskUnknown(MmalError):
+    """The task is in no project of this backend."""
+
+
+# learners and strategies
+
+
+class LabelsInvalid(MmalError):
+    """The labels do not fit the number of classes or of rows."""
+
+
+class FeaturesMismatch(MmalError):
+    """The feature matrices do not fit each other, or the head that was trained."""
+
+
+class HeadStateInvalid(MmalError):
+    """A saved head is incomplete or of another kind."""
+
+
+class UnknownStrategy(ConfigurationError):
+    """No strategy has this name."""
+
+
+class UnknownOption(ConfigurationError):
+    """The strategy has no option of this name."""
+
+
+class InvalidOption(ConfigurationError):
+    """An option of a strategy has a value that it cannot take."""
+
+
+class StrategyUnsuited(ConfigurationError):
+    """The strategy is not defined for this kind of project."""
+
+
+class PoolInvalid(MmalError):
+    """The arrays of a pool do not fit each other, or lack what the strategy needs."""
+
+
+class OptionsInvalid(ConfigurationError):
+    """An option of a project has an unknown name or a value it cannot take."""
+
+
+class MediaError(MmalError):
+    """A task's picture cannot be had; the task's other fields are unaffected. ``transient``: worth trying again."""
+
+    transient = False
+
+
+class MediaRootInvalid(MediaError, ConfigurationError):
+    """The folder from which local files may be read is missing or is the whole disk."""
+
+
+class MediaUriUnsupported(MediaError):
+    """The task's value is no address that pictures are fetched from."""
+
+
+class MediaNeedsTask(MediaError):
+    """A cloud storage address can only be resolved for a task."""
+
+
+class MediaPathRefused(MediaError):
+    """The path leads out of the folder from which local files may be read."""
+
+
+class MediaNotFound(MediaError):
+    """There is nothing at the address."""
+
+
+class MediaForbidden(MediaError):
+    """The server wants other credentials."""
+
+
+class MediaServerFault(MediaError):
+    """The server answered with an error of its own."""
+
+    transient = True
+
+
+class MediaRefused(MediaError):
+    """The server answered with a status that is neither success nor any of the above."""
+
+
+class MediaUnreachable(MediaError):
+    """No connection to the server, or it broke."""
+
+    transient = True
+
+
+class MediaTimeout(MediaError):
+    """The server was too slow."""
+
+    transient = True
+
+
+class MediaRedirectRefused(MediaError):
+    """Too many redirects, or one to something other than http and https."""
+
+
+class MediaTooLarge(MediaError):
+    """More bytes than allowed."""
+
+
+class MediaTooManyPixels(MediaError):
+    """More pixels than allowed; the picture was not decoded."""
+
+
+class MediaDataUriInvalid(MediaError):
+    """A data: address that cannot be decoded."""
+
+
+class MediaNotAnImage(MediaError):
+    """The bytes are no picture in a known format."""
+
+
+class MediaDamaged(MediaError):
+    """The picture is truncated or broken."""

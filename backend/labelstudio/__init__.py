@@ -1,0 +1,1 @@
+"""Everything that knows Label Studio: label configs, annotations, predictions, its HTTP API, set-up."""

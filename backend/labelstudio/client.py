@@ -1,0 +1,183 @@
+"""Label Studio as this project uses it: typed calls over raw JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backend.errors import LabelStudioRefused, ProjectNotFound
+from backend.labelstudio.connections import Connections
+from backend.labelstudio.publishing import Publishing
+from backend.labelstudio.records import ProjectInfo, TaskSnapshot
+from backend.labelstudio.schema import TaskSchema
+from backend.labelstudio.session import Session, in_chunks
+
+_IMPORT_TIMEOUT = 600.0
+_TASKS_AN_IMPORT = 2500
+
+
+@dataclass(frozen=True)
+class ServedTask:
+    """The task that "Label All Tasks" opens next; `queue` is Label Studio's word for why."""
+
+    id: int
+    data: Mapping[str, Any]
+    queue: str
+    predictions: tuple[Mapping[str, Any], ...]
+
+
+class LabelStudio(Publishing, Connections):
+    """One Label Studio and one API key. Safe to share between threads.
+
+    Parameters
+    ----------
+    url : base address, with the path prefix if there is one
+    api_key : personal access token or legacy token; which one is found out
+    timeout : seconds to wait for an answer; bulk calls have longer ones of their own
+    """
+
+    def __init__(self, url: str, api_key: str, *, timeout: float = 60.0, attempts: int = 4) -> None:
+        self.http = Session(url, api_key, timeout=timeout, attempts=attempts)
+
+    @property
+    def url(self) -> str:
+        return self.http.url
+
+    def authorization(self) -> dict[str, str]:
+        """Header that Label Studio accepts now, for media it serves itself."""
+        return self.http.authorization()
+
+    def whoami(self) -> dict[str, Any]:
+        """The user of the API key: `id`, `email`, `active_organization`..."""
+        return dict(self.http.request("GET", "/api/current-user/whoami"))
+
+    def server_version(self) -> str:
+        """Version of Label Studio, such as "1.23.2"."""
+        answer = self.http.request("GET", "/api/version")
+        return str(answer.get("release") or answer.get("label-studio-os-package", {}).get("version") or "?")
+
+    # Projects
+
+    def project(self, project_id: int) -> ProjectInfo:
+        """Settings and counts of a project. Raises ProjectNotFound."""
+        try:
+            return ProjectInfo.read(self.http.request("GET", f"/api/projects/{project_id}/"))
+        except LabelStudioRefused as refused:
+            if refused.status == 404:
+                raise ProjectNotFound(
+                    f"Project {project_id} does not exist at {self.url}, or the API key's user may not see it"
+                ) from None
+            raise
+
+    def projects(self) -> list[ProjectInfo]:
+        """All projects that the API key's user may see."""
+        found: list[ProjectInfo] = []
+        page = 1
+        while True:
+            answer = self.http.request("GET", "/api/projects/", params={"page": page, "page_size": 100})
+            found += [ProjectInfo.read(raw) for raw in answer["results"]]
+            if not answer.get("next"):
+                return found
+            page += 1
+
+    def create_project(self, title: str, label_config: str, description: str = "", **fields: Any) -> ProjectInfo:
+        """Create a project; `fields` are sent as they are (`expert_instruction`, `sampling`...)."""
+        body = {"title": title, "label_config": label_config, "description": description, **fields}
+        return ProjectInfo.read(self.http.request("POST", "/api/projects/", body=body))
+
+    def update_project(self, project_id: int, **fields: Any) -> ProjectInfo:
+        """Change project settings; each call makes Label Studio send PROJECT_UPDATED."""
+        return ProjectInfo.read(self.http.request("PATCH", f"/api/projects/{project_id}/", body=fields))
+
+    def delete_project(self, project_id: int) -> None:
+        self.http.request("DELETE", f"/api/projects/{project_id}/", timeout=_IMPORT_TIMEOUT)
+
+    # Tasks
+
+    def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Add tasks and return their ids in order.
+
+        Each entry is the task's data, or `{"data": ..., "annotations": [...], "predictions": [...]}`.
+        """
+        ids: list[int] = []
+        for chunk in in_chunks(tasks, _TASKS_AN_IMPORT):
+            answer = self.http.request(
+                "POST",
+                f"/api/projects/{project_id}/import",
+                params={"return_task_ids": "true"},
+                body=[_import_row(task) for task in chunk],
+                timeout=_IMPORT_TIMEOUT,
+            )
+            ids += [int(task_id) for task_id in answer["task_ids"]]
+        return ids
+
+    def task(self, task_id: int) -> TaskSnapshot:
+        """One task with its annotations. Opening a task without predictions makes Label Studio ask for some."""
+        return TaskSnapshot.read(self.http.request("GET", f"/api/tasks/{task_id}/"))
+
+    def delete_tasks(self, project_id: int, task_ids: Iterable[int]) -> None:
+        """Delete tasks with all that belongs to them."""
+        self._bulk_action(project_id, "delete_tasks", task_ids)
+
+    def delete_annotations_of(self, project_id: int, task_ids: Iterable[int]) -> None:
+        """Delete all annotations and drafts of the given tasks."""
+        self._bulk_action(project_id, "delete_tasks_annotations", task_ids)
+
+    def _bulk_action(self, project_id: int, action: str, task_ids: Iterable[int]) -> None:
+        included = sorted(set(task_ids))
+        if not included:
+            return  # Label Studio reads an empty list as "all tasks"
+        self.http.request(
+            "POST",
+            "/api/dm/actions/",
+            params={"id": action, "project": project_id},
+            body={"selectedItems": {"all": False, "included": included}},
+            timeout=_IMPORT_TIMEOUT,
+        )
+
+    # Annotating
+
+    def next_task(self, project_id: int) -> ServedTask | None:
+        """The task that the API key's user would get next, which is locked for them; None when there is none."""
+        try:
+            raw = self.http.request("GET", f"/api/projects/{project_id}/next")
+        except LabelStudioRefused as refused:
+            if refused.status == 404:
+                self.project(project_id)  # tells "no such project" from "no more tasks"
+                return None
+            raise
+        return ServedTask(
+            id=int(raw["id"]),
+            data=raw.get("data") or {},
+            queue=raw.get("queue") or "",
+            predictions=tuple(raw.get("predictions") or ()),
+        )
+
+    def submit(self, task_id: int, schema: TaskSchema, choices: Sequence[str], **fields: Any) -> dict[str, Any]:
+        """Annotate a task with the given choices (none: nothing ticked) and return the annotation JSON."""
+        region = {
+            "from_name": schema.from_name,
+            "to_name": schema.to_name,
+            "type": "choices",
+            "value": {"choices": list(choices)},
+        }
+        return self.create_annotation(task_id, [region] if choices else [], **fields)
+
+    def skip(self, task_id: int) -> dict[str, Any]:
+        """Skip a task, as the Skip button does."""
+        return self.create_annotation(task_id, [], was_cancelled=True)
+
+    def create_annotation(self, task_id: int, result: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:
+        body = {"result": [dict(region) for region in result], **fields}
+        return dict(self.http.request("POST", f"/api/tasks/{task_id}/annotations/", body=body))
+
+    def update_annotation(self, annotation_id: int, **fields: Any) -> dict[str, Any]:
+        return dict(self.http.request("PATCH", f"/api/annotations/{annotation_id}/", body=fields))
+
+    def delete_annotation(self, annotation_id: int) -> None:
+        self.http.request("DELETE", f"/api/annotations/{annotation_id}/")
+
+
+def _import_row(task: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(task) if isinstance(task.get("data"), Mapping) else {"data": dict(task)}

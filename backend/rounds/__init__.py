@@ -1,0 +1,1 @@
+"""Active-learning rounds: sync -> embed -> fit -> select -> publish, and when to start one."""

@@ -1,0 +1,153 @@
+"""A project's way in and out: connected in Label Studio, set up by the worker, options changed, given back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from backend.errors import ConfigurationError, ForeignPredictions
+from backend.labelstudio import project_setup
+from backend.labelstudio.schema import REASON_KEY, TaskSchema
+from backend.rounds.options import ProjectOptions, change_options, parse_extra_params
+from backend.rounds.publishing import live_version
+from backend.rounds.services import Services, options_of, schema_of
+from backend.store import leases, notes, projects, rounds, tasks
+from backend.store.tables import Project
+
+log = logging.getLogger(__name__)
+
+# Options whose change makes the published queue wrong or differently built.
+QUEUE_OPTIONS = ("strategy", "strategy_options", "batch_size", "queue_size", "audit_share", "prelabel", "control")
+
+
+def connect(services: Services, project_id: int, label_config: str, extra_params: Any) -> Project:
+    """What /setup does, at once and as often as Label Studio likes: it calls this at every look at the settings.
+
+    The options are taken over only when they differ from those Label Studio sent last, so that a strategy
+    switched elsewhere is not switched back by somebody who merely opens a page.
+
+    Raises
+    ------
+    ConfigurationError
+        Options that cannot be used; nothing was changed.
+    LabelConfigUnsupported
+        Saying what the label config lacks.
+    ForeignPredictions
+        The project was refused when the worker looked at it.
+    """
+    if project_id <= 0:
+        raise ConfigurationError("project = 0: Label Studio sent no project id. Connect the backend to a project.")
+    store = services.store
+    project = projects.find(store, project_id)
+    seen = json.dumps(extra_params, sort_keys=True)
+    changes = parse_extra_params(extra_params) if project is None or seen != project.extra_params_seen else {}
+    options = project.options if project else {}
+    control = changes.get("control", options.get("control"))
+    schema = TaskSchema.from_label_config(label_config, control)
+    if project is None:
+        chosen = change_options({}, changes, schema).model_dump()
+        return projects.remember(
+            store, project_id, label_config=label_config, options=chosen, extra_params_seen=seen, state="new"
+        )
+    if project.state == "refused":
+        raise ForeignPredictions(project.problem)
+    if changes:
+        set_options(services, project_id, changes, why="Label Studio's model settings")
+    fields: dict[str, Any] = {"extra_params_seen": seen} if seen != project.extra_params_seen else {}
+    if project.state == "detached":
+        fields["state"] = "new"
+    return projects.remember(store, project_id, **fields) if fields else project
+
+
+def set_options(services: Services, project_id: int, changes: Mapping[str, Any], why: str) -> ProjectOptions:
+    """Change options of a project, by whatever way; in force with the next batch, which is asked for at once.
+
+    Raises
+    ------
+    ProjectUnknown, ConfigurationError
+        Nothing was changed.
+    """
+    project = projects.get(services.store, project_id)
+    schema = schema_of(project) if project.label_config else None
+    before = options_of(project)
+    after = change_options(project.options, changes, schema)
+    if after != before:
+        projects.remember(services.store, project_id, options=after.model_dump())
+        log.info("project %s: options changed through %s: %s", project_id, why, dict(changes))
+    if any(getattr(after, name) != getattr(before, name) for name in QUEUE_OPTIONS):
+        projects.request_round(services.store, project_id, f"options changed through {why}", at_once=True)
+    return after
+
+
+def attach_project(services: Services, project_id: int, *, take_over: bool = False) -> Project:
+    """Set a project up in Label Studio: sampling, our webhook, the connection, the queue tab. Safe to repeat.
+
+    Connecting makes Label Studio call /setup, which makes the worker want to attach too: one at a time.
+
+    Raises
+    ------
+    ForeignPredictions
+        The project has predictions of others and `take_over` is not set; nothing was changed there.
+    LabelConfigUnsupported, LabelStudioError
+    """
+    holder = f"attaching {uuid.uuid4()}"
+    while True:
+        with leases.held(services.store, f"attach {project_id}", holder, services.settings.lease_seconds) as lease:
+            if lease is not None:
+                return _attach(services, project_id, take_over)
+        time.sleep(0.2)
+
+
+def _attach(services: Services, project_id: int, take_over: bool) -> Project:
+    store, client, settings = services.store, services.label_studio, services.settings
+    project = projects.find(store, project_id)
+    info = client.project(project_id)
+    TaskSchema.from_label_config(info.label_config, options_of(project).control if project else None)
+    if project is None:
+        project = projects.remember(
+            store, project_id, label_config=info.label_config, options=ProjectOptions().model_dump(), state="new"
+        )
+    if not take_over and not project.original:
+        try:
+            project_setup.refuse_foreign_predictions(client, project_id, our_versions(services, project_id))
+        except ForeignPredictions as error:
+            projects.remember(store, project_id, state="refused", problem=str(error))
+            raise
+    # Noted before anything is touched: a second attempt must not take our own settings for the original ones.
+    if not project.original:
+        projects.remember(store, project_id, original=project_setup.read_original(client, project_id))
+    project_setup.attach(
+        client,
+        project_id,
+        settings.backend_url,
+        notes.events_secret(store),
+        options=options_of(project).model_dump(exclude_defaults=True),
+        basic_auth=(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()),
+    )
+    projects.record_success(store, project_id)
+    return projects.remember(store, project_id, state="attached", problem="", title=info.title)
+
+
+def detach_project(services: Services, project_id: int) -> None:
+    """Give the project back as it was before it was attached; only versions of ours are deleted."""
+    store, client = services.store, services.label_studio
+    project = projects.get(store, project_id)
+    # First of all: the worker must not publish into a project that is being given back.
+    projects.remember(store, project_id, state="detached", round_requested="", version="")
+    client.write_field(project_id, sorted(tasks.with_reason(store, project_id)), REASON_KEY, "")
+    tasks.set_reason(store, project_id, tasks.with_reason(store, project_id), "")
+    project_setup.detach(
+        client, project_id, services.settings.backend_url, project.original, our_versions(services, project_id)
+    )
+    # Deleting the connection makes Label Studio call /setup once more, which would attach it again.
+    projects.remember(store, project_id, state="detached", original={}, extra_params_seen="")
+
+
+def our_versions(services: Services, project_id: int) -> set[str]:
+    """Every version name a round of this store used, and those of answers on demand."""
+    published = {r.version for r in rounds.of_project(services.store, project_id)}
+    return published | {live_version(version) for version in published} | {live_version("")}

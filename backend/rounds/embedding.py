@@ -1,0 +1,144 @@
+"""Step 2, as a background job of its own: vectors for tasks that have none, by content hash.
+
+Whatever is wrong with an image or a text marks that modality absent, with the reason; it never stops the job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image
+
+from backend.errors import EncoderFailed, MediaError
+from backend.labelstudio.media import MediaFetcher, decode_image
+from backend.rounds.services import Services
+from backend.store import notes, tasks
+from backend.store.tables import Task
+from backend.store.vectors import VectorStore
+
+log = logging.getLogger(__name__)
+
+
+def embed_chunk(services: Services, project_id: int) -> int:
+    """Embed the next tasks of a project; tells how many were taken, 0 when none is left."""
+    batch = tasks.to_embed(services.store, project_id, services.encoder_id, services.settings.encode_batch * 2)
+    if not batch:
+        return 0
+    encoder = services.encoder
+    vectors = services.vectors()
+    assert vectors is not None, "loading the encoder notes its dims"
+    started = time.monotonic()
+    images = _embed_images(services, vectors, [t for t in batch if t.image])
+    texts = _embed_texts(services, vectors, [t for t in batch if t.text])
+    tasks.embedded(
+        services.store,
+        project_id,
+        [
+            {
+                "task_id": t.task_id,
+                "image": t.image,
+                "text": t.text,
+                "embedded_with": encoder.id,
+                "image_hash": images.get(t.task_id, ("", ""))[0],
+                "image_problem": images.get(t.task_id, ("", ""))[1],
+                "text_hash": texts.get(t.task_id, ("", ""))[0],
+                "text_problem": texts.get(t.task_id, ("", ""))[1],
+            }
+            for t in batch
+        ],
+    )
+    _note_progress(services, project_id, len(batch), time.monotonic() - started)
+    return len(batch)
+
+
+def progress(services: Services, project_id: int) -> dict[str, float]:
+    """Tasks embedded and in all, and the seconds the rest will take at the recent pace (0 when unknown)."""
+    counts = tasks.counts(services.store, project_id, services.encoder_id)
+    pace = float(notes.read(services.store, f"embedding {project_id}").get("per_second", 0.0))
+    left = counts.live - counts.embedded
+    return {"embedded": counts.embedded, "total": counts.live, "seconds_left": left / pace if pace and left else 0.0}
+
+
+def _note_progress(services: Services, project_id: int, count: int, seconds: float) -> None:
+    name = f"embedding {project_id}"
+    pace = count / max(seconds, 1e-6)
+    before = notes.read(services.store, name).get("per_second", pace)
+    notes.write(services.store, name, {"per_second": 0.8 * before + 0.2 * pace, "at": time.time()})
+
+
+Outcome = dict[int, tuple[str, str]]
+"""task id -> (content hash, problem); one of the two is empty."""
+
+
+def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Task]) -> Outcome:
+    outcome: Outcome = {}
+    contents: dict[str, bytes] = {}
+    of_task: dict[int, str] = {}
+    with ThreadPoolExecutor(services.settings.fetch_threads) as pool:
+        fetch = _fetcher(services.media())
+        for task, (data, problem) in zip(batch, pool.map(fetch, batch), strict=True):
+            if data is None:
+                outcome[task.task_id] = ("", problem)
+            else:
+                digest = hashlib.sha256(data).hexdigest()
+                contents[digest], of_task[task.task_id] = data, digest
+    problems: dict[str, str] = {}
+    decoded: dict[str, Image] = {}
+    for digest in contents.keys() - vectors.known("image", contents):
+        try:
+            decoded[digest] = decode_image(contents[digest], services.settings.max_image_pixels)
+        except MediaError as error:
+            problems[digest] = str(error)
+    problems |= _encode("image", services.encoder.encode_images, vectors, decoded, services.settings.encode_batch)
+    for task_id, digest in of_task.items():
+        problem = problems.get(digest, "")
+        outcome[task_id] = ("", problem) if problem else (digest, "")
+    return outcome
+
+
+def _embed_texts(services: Services, vectors: VectorStore, batch: Sequence[Task]) -> Outcome:
+    digests = {t.task_id: hashlib.sha256(t.text.encode()).hexdigest() for t in batch}
+    texts = {digests[t.task_id]: t.text for t in batch}
+    fresh = {d: texts[d] for d in texts.keys() - vectors.known("text", texts)}
+    problems = _encode("text", services.encoder.encode_texts, vectors, fresh, services.settings.encode_batch)
+    return {
+        task_id: ("", problems[digest]) if digest in problems else (digest, "") for task_id, digest in digests.items()
+    }
+
+
+def _encode(
+    modality: str,
+    encode: Callable[[list[Any]], np.ndarray],
+    vectors: VectorStore,
+    items: dict[str, Any],
+    batch_size: int,
+) -> dict[str, str]:
+    """Encode and store; where a batch fails, item by item, so that one bad item costs only itself."""
+    problems: dict[str, str] = {}
+    digests = sorted(items)
+    for start in range(0, len(digests), batch_size):
+        chunk = digests[start : start + batch_size]
+        try:
+            vectors.append(modality, chunk, encode([items[d] for d in chunk]))
+        except EncoderFailed as error:
+            if len(chunk) == 1:
+                problems[chunk[0]] = str(error)
+            else:
+                problems |= _encode(modality, encode, vectors, {d: items[d] for d in chunk}, max(1, len(chunk) // 2))
+    return problems
+
+
+def _fetcher(media: MediaFetcher) -> Callable[[Task], tuple[bytes | None, str]]:
+    def fetch(task: Task) -> tuple[bytes | None, str]:
+        try:
+            return media.fetch(task.image, task.task_id), ""
+        except MediaError as error:
+            return None, str(error)
+
+    return fetch

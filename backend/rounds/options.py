@@ -1,0 +1,106 @@
+"""The options of a project, and the one place where every way of setting them is checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from backend.errors import OptionsInvalid
+from backend.labelstudio.schema import TaskSchema
+from backend.strategies import create_strategy
+
+# What Label Studio's model form turns an object into when it is opened and saved.
+FORM_ARTEFACT = "[object Object]"
+EXAMPLE = '{"strategy": "bmmal", "batch_size": 40}'
+
+
+class ProjectOptions(BaseModel):
+    """What an admin may set for a project; the defaults serve without setting any."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strategy: str = Field("auto", description="Acquisition strategy; `mmal strategy list` shows all.")
+    strategy_options: dict[str, Any] = Field(default_factory=dict, description="Options of the strategy.")
+    batch_size: int = Field(40, ge=1, le=5000, description="Tasks a round chooses together.")
+    queue_size: int | None = Field(
+        None, ge=1, le=20000, description="Tasks published to Label Studio; default max(200, 5 batches)."
+    )
+    audit_share: float = Field(
+        0.1,
+        ge=0,
+        le=0.5,
+        description="Share of each batch drawn uniformly, the only labels to estimate accuracy from.",
+    )
+    refresh_share: float = Field(0.8, gt=0, le=1, description="Share of the batch after which the next round starts.")
+    prelabel: bool = Field(False, description="Tick the head's answer for annotators (it biases labels).")
+    poll_seconds: float = Field(10.0, ge=1, description="How often Label Studio is asked for changes.")
+    control: str | None = Field(None, description="Choices control to learn, where the label config has several.")
+
+    @property
+    def queue_length(self) -> int:
+        """How many tasks are published."""
+        return max(self.queue_size or max(200, 5 * self.batch_size), self.batch_size)
+
+
+def parse_extra_params(value: Any) -> dict[str, Any]:
+    """Options in what Label Studio hands over as ``extra_params``: an object, JSON text, nothing, or junk.
+
+    Raises
+    ------
+    OptionsInvalid
+        For junk, with an example of what to write.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if not text or text == FORM_ARTEFACT:
+            return {}
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            raise OptionsInvalid(f"extra_params = {text[:80]!r} is not JSON. Write for example {EXAMPLE}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise OptionsInvalid(f"extra_params = {str(value)[:80]!r} is not an object. Write for example {EXAMPLE}")
+    return dict(value)
+
+
+def change_options(
+    current: Mapping[str, Any], changes: Mapping[str, Any], schema: TaskSchema | None
+) -> ProjectOptions:
+    """The options after some of them were changed.
+
+    A new strategy starts with its default options unless some are given with it.
+
+    Raises
+    ------
+    OptionsInvalid
+        An option is unknown or has a value it cannot take.
+    ConfigurationError
+        The strategy is unknown, has no such option, or does not suit the project; see `create_strategy`.
+    """
+    merged = {**current, **changes}
+    if (
+        changes.get("strategy", current.get("strategy")) != current.get("strategy")
+        and "strategy_options" not in changes
+    ):
+        merged["strategy_options"] = {}
+    try:
+        options = ProjectOptions(**merged)
+    except ValidationError as error:
+        raise OptionsInvalid(_explain(error)) from error
+    strategy = create_strategy(options.strategy, **options.strategy_options)
+    if schema is not None:
+        strategy.check(multi_label=schema.multi_label, n_classes=len(schema.choices), modalities=schema.modalities)
+    return options
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"Unknown option {name!r}. Use: {', '.join(ProjectOptions.model_fields)}"
+    return f"{name} = {str(first['input'])[:60]!r} cannot be used: {first['msg']}"

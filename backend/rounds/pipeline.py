@@ -1,0 +1,197 @@
+"""One active-learning round on one screen: sync -> fit -> select -> publish.
+
+Embedding runs beside it (`backend.rounds.embedding`); a round selects from what is embedded.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from backend.errors import MmalError
+from backend.labelstudio.schema import TaskSchema
+from backend.learners import LateFusionHead
+from backend.rounds.fitting import RoundArrays, fit_head, likeliest_answer, load_arrays
+from backend.rounds.publishing import clear_away, publish
+from backend.rounds.selection import Place, choose_queue
+from backend.rounds.services import Services, options_of, schema_of
+from backend.rounds.sync import sync_project
+from backend.store import leases, projects, rounds, tasks
+from backend.store.leases import HeldLease
+from backend.store.tables import Round
+
+log = logging.getLogger(__name__)
+
+POINTS = ("recovered", "synced", "fitted", "selected", "imported", "explained", "switched", "in force", "cleared")
+"""Named points of a round, in their order; the fault tests stop a worker at each."""
+
+
+@dataclass
+class Progress:
+    """Where a round is: renews its lease, notes the step and the seconds since the one before."""
+
+    services: Services
+    opened: Round
+    lease: HeldLease
+    hold: Callable[[str], None]
+    seconds: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+    since: float = field(default_factory=time.monotonic)
+
+    def __call__(self, point: str) -> None:
+        """Reach a named point."""
+        now = time.monotonic()
+        self.seconds[point], self.since = round(now - self.since, 3), now
+        self.lease.check()
+        rounds.reach(self.services.store, self.opened.id, point, seconds=self.seconds, counts=self.counts)
+        self.hold(point)
+
+
+def run_round(
+    services: Services, project_id: int, holder: str, hold: Callable[[str], None] = lambda point: None
+) -> Round | None:
+    """Run one round if one is asked for and nobody else is running it.
+
+    Parameters
+    ----------
+    holder
+        Names this worker in the lease.
+    hold
+        Called at each named point; the fault tests stop the worker there.
+
+    Returns
+    -------
+    Round or None
+        The round, whatever became of it.
+    """
+    with leases.held(services.store, f"round {project_id}", holder, services.settings.lease_seconds) as lease:
+        if lease is None:
+            return None
+        why = projects.take_round_request(services.store, project_id)
+        if not why:
+            return None
+        opened: Round | None = None
+        try:
+            recover(services, project_id)
+            opened = _open(services, project_id, why)
+            progress = Progress(services, opened, lease, hold)
+            progress("recovered")
+            _run(services, opened, progress)
+            projects.record_success(services.store, project_id)
+        except Exception as error:
+            _fail(services, project_id, opened, why, error)
+            if not isinstance(error, MmalError):
+                log.exception("project %s: round failed", project_id)
+        return rounds.get(services.store, opened.id) if opened else None
+
+
+def recover(services: Services, project_id: int) -> None:
+    """Find out what became of rounds that were cut off, and make Label Studio and the store agree.
+
+    A round whose version Label Studio already serves has been published; any other one has not. Then our
+    version in force is put right where a stale settings page reverted it.
+    """
+    serving = services.label_studio.project(project_id).model_version
+    for cut_off in rounds.of_project(services.store, project_id, "running", "failed", limit=20):
+        if cut_off.version == serving:
+            rounds.put_in_force(services.store, cut_off)
+            log.warning("project %s: %s was published by a round that was cut off; adopted", project_id, serving)
+        elif cut_off.status == "running":
+            rounds.close(services.store, cut_off.id, "abandoned", f"its worker died after {cut_off.step!r}")
+    keep_in_force(services, project_id, serving)
+    clear_away(services, project_id)
+
+
+def keep_in_force(services: Services, project_id: int, serving: str | None) -> None:
+    """Put our version back where something else replaced it; ask for a round where it is gone."""
+    version = projects.get(services.store, project_id).version
+    if not version or serving == version:
+        return
+    if version in services.label_studio.model_versions(project_id):
+        log.warning("project %s: model_version was %r, set back to %r", project_id, serving, version)
+        services.label_studio.set_model_version(project_id, version)
+    else:
+        projects.remember(services.store, project_id, version="")
+        projects.request_round(services.store, project_id, f"the queue {version} was deleted in Label Studio")
+
+
+def _run(services: Services, opened: Round, progress: Progress) -> None:
+    sync_project(services, opened.project_id)
+    project = projects.get(services.store, opened.project_id)
+    schema, options = schema_of(project), options_of(project)
+    arrays = load_arrays(services, project.id, schema)
+    labelled = int(arrays.labelled.sum())
+    progress.counts |= {
+        "embedded": tasks.counts(services.store, project.id, services.encoder_id).embedded,
+        "labels": labelled,
+        "pool": len(arrays.labelled) - labelled,
+    }
+    progress("synced")
+
+    head = fit_head(arrays, schema, opened.seed)
+    if head is not None:
+        path = rounds.save_head(services.store, opened, *head.state())
+        rounds.reach(services.store, opened.id, "saved", head=str(path.relative_to(services.store.data_dir)))
+    progress("fitted")
+
+    places = choose_queue(arrays, head, options, len(schema.choices), schema.multi_label, opened.seed)
+    progress.counts |= {"queue": len(places), "batch": sum(place.role != "reserve" for place in places)}
+    progress("selected")
+
+    if not places:
+        rounds.close(services.store, opened.id, "empty")
+        return
+    answers = _answers(arrays, head, schema, places) if options.prelabel and head is not None else {}
+    published = publish(services, opened, schema, places, answers, progress)
+    progress.counts["published"] = len(published)
+    progress("cleared")
+
+
+def _open(services: Services, project_id: int, why: str) -> Round:
+    project = projects.get(services.store, project_id)
+    options = options_of(project)
+    number = _next_number(services, project_id, project.round_number)
+    return rounds.start(
+        services.store,
+        project_id,
+        number=number,
+        version=f"v{number}-{options.strategy}",
+        trigger=why,
+        strategy=options.strategy,
+        options=options.model_dump(),
+        # The same data and the same round give the same queue.
+        seed=int(np.random.SeedSequence([project_id, number]).generate_state(1)[0]),
+    )
+
+
+def _next_number(services: Services, project_id: int, last: int) -> int:
+    """One more than any round of ours, and than any version in Label Studio that looks like ours.
+
+    A name used twice would merge two queues; the store may be younger than the project.
+    """
+    heads = (name.split("-")[0] for name in services.label_studio.model_versions(project_id))
+    taken = [int(head[1:]) for head in heads if head[:1] == "v" and head[1:].isdecimal()]
+    return max([last, *taken]) + 1
+
+
+def _answers(
+    arrays: RoundArrays, head: LateFusionHead, schema: TaskSchema, places: list[Place]
+) -> dict[int, tuple[list[str], float]]:
+    position = {int(task_id): i for i, task_id in enumerate(arrays.task_ids)}
+    rows = [position[place.task_id] for place in places]
+    probabilities = head.probabilities({m: np.asarray(x[rows], np.float32) for m, x in arrays.features.items()})
+    likeliest = (likeliest_answer(p, schema) for p in probabilities)
+    return {place.task_id: answer for place, answer in zip(places, likeliest, strict=True) if answer}
+
+
+def _fail(services: Services, project_id: int, opened: Round | None, why: str, error: Exception) -> None:
+    text = f"{type(error).__name__}: {error}"
+    log.error("project %s: round failed: %s", project_id, text)
+    if opened is not None:
+        rounds.close(services.store, opened.id, "failed", text)
+    projects.record_failure(services.store, project_id, text, pause=True, ask_again=why)

@@ -1,0 +1,156 @@
+"""Step 5: the queue becomes the order in which Label Studio serves. Every call can be repeated.
+
+Until the project's model_version changes, the old queue is in force; from then on the new one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from backend.errors import UnknownTasks
+from backend.labelstudio.predictions import check_rows, queue_row
+from backend.labelstudio.schema import REASON_KEY, TaskSchema
+from backend.rounds.reasons import REASONS
+from backend.rounds.selection import Place
+from backend.rounds.services import Services
+from backend.store import projects, rounds, tasks
+from backend.store.tables import Project, Round
+
+log = logging.getLogger(__name__)
+
+Checkpoint = Callable[[str], None]
+LIVE_SUFFIX = "-live"
+
+
+def publish(
+    services: Services,
+    opened: Round,
+    schema: TaskSchema,
+    places: Sequence[Place],
+    answers: Mapping[int, tuple[list[str], float]],
+    checkpoint: Checkpoint,
+) -> list[Place]:
+    """Send the queue, put it in force, clear away the one before; returns the queue as published.
+
+    Parameters
+    ----------
+    answers
+        Task id to the head's answer and its probability; empty unless the project pre-fills answers.
+    checkpoint
+        Called at each named point; raises when this worker has lost the round.
+
+    Raises
+    ------
+    PublishRefused
+        Label Studio stored fewer rows than were sent. The old queue is still in force.
+    UnknownTasks
+        Every task of the queue is gone.
+    """
+    places = _import(services, opened, schema, places, answers)
+    checkpoint("imported")
+    _show_reasons(services, opened.project_id, places)
+    checkpoint("explained")
+    services.label_studio.set_model_version(opened.project_id, opened.version)
+    checkpoint("switched")
+    rounds.put_in_force(services.store, opened)
+    checkpoint("in force")
+    clear_away(services, opened.project_id)
+    return list(places)
+
+
+def clear_away(services: Services, project_id: int) -> None:
+    """Take back the reasons of tasks that left the queue and delete our versions that are not in force.
+
+    Only versions that a round of this store made are touched.
+    """
+    project = projects.get(services.store, project_id)
+    in_force = rounds.in_force(services.store, project)
+    queued = {entry.task_id for entry in rounds.queue(services.store, in_force.id)} if in_force else set()
+    stale = tasks.with_reason(services.store, project_id) - queued
+    if stale:
+        services.label_studio.write_field(project_id, sorted(stale), REASON_KEY, "")
+        tasks.set_reason(services.store, project_id, stale, "")
+    for version in obsolete_versions(services, project):
+        services.label_studio.delete_model_version(project_id, version)
+
+
+def obsolete_versions(services: Services, project: Project) -> list[str]:
+    """Versions in Label Studio that a round of ours published and that are in force no more.
+
+    Rows made on demand are left to `trim_live_rows`: there may be thousands, and deleting them blocks.
+    """
+    ours = {r.version for r in rounds.of_project(services.store, project.id)} - {project.version, ""}
+    return sorted(ours & set(services.label_studio.model_versions(project.id)))
+
+
+def trim_live_rows(services: Services, project_id: int, most: int = 50) -> int:
+    """Delete some of the rows that old versions answered on demand, in short calls; tells how many."""
+    project = projects.get(services.store, project_id)
+    ours = {live_version(r.version) for r in rounds.of_project(services.store, project_id)} | {live_version("")}
+    stored = set(services.label_studio.model_versions(project_id))
+    stale = [
+        prediction.id
+        for version in sorted(ours & stored - {live_version(project.version)})
+        for prediction in services.label_studio.stored_predictions(project_id, version)
+    ]
+    for prediction_id in stale[:most]:
+        services.label_studio.delete_prediction(prediction_id)
+    return len(stale[:most])
+
+
+def live_version(version: str) -> str:
+    """The version of answers made on demand: never published, so they never enter a queue."""
+    return f"{version.split('-')[0] or 'v0'}{LIVE_SUFFIX}"
+
+
+def _import(
+    services: Services,
+    opened: Round,
+    schema: TaskSchema,
+    places: Sequence[Place],
+    answers: Mapping[int, tuple[list[str], float]],
+) -> Sequence[Place]:
+    label_config = projects.get(services.store, opened.project_id).label_config
+    while True:
+        rounds.set_queue(
+            services.store,
+            opened.id,
+            [
+                {
+                    "project_id": opened.project_id,
+                    "task_id": place.task_id,
+                    "role": place.role,
+                    "reason": place.reason,
+                    "figures": place.figures,
+                }
+                for place in places
+            ],
+        )
+        rows = [
+            queue_row(
+                place.task_id, rank, len(places), opened.version, schema, *answers.get(place.task_id, (None, None))
+            )
+            for rank, place in enumerate(places)
+        ]
+        check_rows(label_config, rows)
+        try:
+            services.label_studio.import_predictions(opened.project_id, rows)
+        except UnknownTasks as error:
+            # Deleted while the round was choosing; its webhook may come later or never.
+            log.warning("project %s: %s", opened.project_id, error)
+            tasks.drop(services.store, opened.project_id, error.task_ids)
+            places = [place for place in places if place.task_id not in error.task_ids]
+            if places:
+                continue
+            raise
+        return places
+
+
+def _show_reasons(services: Services, project_id: int, places: Sequence[Place]) -> None:
+    """Write the reason sentences, one call for each sentence in use."""
+    for code in sorted({place.reason for place in places}):
+        ids = [place.task_id for place in places if place.reason == code]
+        # Noted first: a crash in between leaves a reason that the next round knows it has to take back.
+        tasks.set_reason(services.store, project_id, ids, code)
+        services.label_studio.write_field(project_id, ids, REASON_KEY, REASONS[code])

@@ -1,0 +1,43 @@
+"""Why a task comes now, in one of eight fixed sentences. None names a label, so none suggests an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+REASONS: Mapping[str, str] = {
+    "control": "Why now: control sample, drawn at random to measure how well the model does.",
+    "random": "Why now: drawn at random.",
+    "typical": "Why now: typical of a group of similar tasks that has no answer yet.",
+    "uncovered": "Why now: unlike anything answered so far.",
+    "disagree": "Why now: the image and the text point to different answers.",
+    "uncertain": "Why now: the model hesitates between answers here.",
+    "informative": "Why now: its answer tells the model most about many similar tasks.",
+    "reserve": "Why now: next in line while the following batch is chosen.",
+}
+
+# A pick is called uncertain or uncovered when it is so among the top fifth of the pool.
+HIGH = 0.8
+
+
+def reason_of(role: str, strategy: str, figures: Mapping[str, float]) -> str:
+    """The code of the sentence that tells most about this pick.
+
+    Parameters
+    ----------
+    role
+        "batch", "control" or "reserve".
+    figures
+        What the strategy says of the pick: percentiles in the pool in [0, 1], disagreement 0 or 1.
+    """
+    if role in ("control", "reserve"):
+        return role
+    if strategy == "random":
+        return "random"
+    if "uncertainty" not in figures:
+        return "typical"
+    uncertain, novel = figures["uncertainty"] >= HIGH, figures.get("novelty", 0.0) >= HIGH
+    if uncertain and figures.get("disagreement", 0.0) > 0:
+        return "disagree"
+    if novel and figures.get("novelty", 0.0) >= figures["uncertainty"]:
+        return "uncovered"
+    return "uncertain" if uncertain else "informative"

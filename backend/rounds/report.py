@@ -1,0 +1,98 @@
+"""The state of projects, queues, rounds and picks in lines a person reads."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from backend.errors import TaskUnknown
+from backend.rounds.reasons import REASONS
+from backend.rounds.services import Services
+from backend.rounds.status import ProjectStatus, describe_age
+from backend.store import projects, rounds
+
+
+def status_lines(status: ProjectStatus) -> list[str]:
+    """A project in a few lines; the last ones only where something is wrong or going on."""
+    lines = [
+        f"project {status.project_id}: {status.title or '(no title yet)'}  [{status.state}]",
+        f"  strategy   {status.strategy}",
+        f"  queue      {status.version or 'none in force'}: {status.queue_remaining} of {status.queue_length} tasks left,"
+        f" {status.batch_remaining} of {status.batch_size} of the batch; published {describe_age(status.published_at)}",
+        f"  labels     {status.labels} trained on or waiting to be, {status.unfitted_labels} since the last fit;"
+        f" {status.skipped} skipped, {status.ties} ties, {status.unreadable_answers} unreadable",
+        f"  embedding  {status.embedded} of {status.tasks} tasks{_time_left(status.embedding_seconds_left)};"
+        f" {status.unreadable_media} with an unreadable image or text",
+        f"  rounds     {status.rounds} started, {status.rounds_failed} failed; last step {status.round_step or '-'}",
+        f"  last look  {describe_age(status.synced_at)}",
+    ]
+    if status.round_running:
+        lines.append(f"  running    a round, by {status.round_running}")
+    if status.round_requested:
+        lines.append(f"  requested  a round: {status.round_requested}")
+    if status.problem:
+        lines.append(f"  PROBLEM    {status.problem}")
+    if status.last_error:
+        lines.append(f"  ERROR      {describe_age(status.last_error_at)}: {status.last_error}")
+    return lines
+
+
+def _time_left(seconds: float) -> str:
+    if seconds <= 0:
+        return ""
+    return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"
+
+
+def queue_lines(services: Services, project_id: int) -> tuple[list[str], list[dict[str, Any]]]:
+    """The queue in force, as lines and as rows."""
+    project = projects.get(services.store, project_id)
+    in_force = rounds.in_force(services.store, project)
+    if in_force is None:
+        return [f"project {project_id} has no queue in force yet"], []
+    rows = [
+        {"rank": e.rank, "task": e.task_id, "role": e.role, "reason": e.reason}
+        for e in rounds.queue(services.store, in_force.id)
+    ]
+    lines = [f"{in_force.version}, published {describe_age(project.published_at)}"]
+    lines += [f"{row['rank']:5d}  task {row['task']:<9d} {row['role']:8s} {row['reason']}" for row in rows]
+    return lines, rows
+
+
+def explain_lines(services: Services, project_id: int, task_id: int) -> list[str]:
+    """Why a task was chosen: the sentence the annotator read, and the figures behind it.
+
+    Raises
+    ------
+    TaskUnknown
+        The task was in no queue of the project.
+    """
+    projects.get(services.store, project_id)
+    found = rounds.last_entry(services.store, project_id, task_id)
+    if found is None:
+        raise TaskUnknown(
+            f"task = {task_id} was in no queue of project {project_id}. `mmal queue show --project {project_id}` lists it."
+        )
+    entry, chosen = found
+    lines = [
+        f"task {task_id}: place {entry.rank + 1} of {chosen.counts.get('queue', '?')} in {chosen.version} ({entry.role})",
+        f"  {REASONS[entry.reason]}",
+        f"  round asked for because: {chosen.trigger}",
+        f"  fitted on {chosen.counts.get('labels', 0)} labels, chosen from {chosen.counts.get('pool', 0)} tasks"
+        f" by {chosen.strategy}",
+    ]
+    return lines + [f"  {name}: {value:g}" for name, value in sorted(entry.figures.items())]
+
+
+def round_lines(services: Services, project_id: int) -> list[str]:
+    """The rounds of a project, the latest first."""
+    projects.get(services.store, project_id)
+    lines = []
+    for r in rounds.of_project(services.store, project_id):
+        took = f"{r.finished_at - r.started_at:.1f} s" if r.finished_at else "running"
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(r.started_at))
+        lines.append(
+            f"{r.version:24s} {r.status:10s} {when}  {took:>9s}  {r.counts.get('labels', 0)} labels  {r.trigger}"
+        )
+        if r.error:
+            lines.append(f"    {r.error}")
+    return lines or [f"project {project_id} has had no round yet"]

@@ -1,0 +1,102 @@
+"""What a round works with: settings, store, Label Studio, encoder. One object a process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from backend.encoders import encoder_id, load_encoder
+from backend.errors import ConfigurationError
+from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.media import MediaFetcher
+from backend.labelstudio.schema import TaskSchema
+from backend.rounds.options import ProjectOptions
+from backend.settings import Settings
+from backend.store import Store, notes, open_store
+from backend.store.tables import Project
+from backend.store.vectors import VectorStore
+
+if TYPE_CHECKING:
+    from backend.encoders import Encoder
+
+log = logging.getLogger(__name__)
+
+
+class Services:
+    """Opened once in a web process or a worker; everything heavy waits until it is used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store: Store = open_store(settings)
+        self._encoder_lock = threading.Lock()
+        self._encoder: Encoder | None = None
+
+    @cached_property
+    def label_studio(self) -> LabelStudio:
+        """The client of Label Studio.
+
+        Raises
+        ------
+        ConfigurationError
+            When no token is set.
+        """
+        key = self.settings.label_studio_api_key.get_secret_value()
+        if not key:
+            raise ConfigurationError(
+                "LABEL_STUDIO_API_KEY is empty: this backend can neither read answers nor publish a queue. Set it to a "
+                "personal access token (Label Studio > Account & Settings > Personal Access Token) and restart."
+            )
+        return LabelStudio(self.settings.label_studio_url, key)
+
+    @cached_property
+    def encoder_id(self) -> str:
+        """Name under which vectors of the configured encoder are kept."""
+        return encoder_id(self.settings.encoder)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, loaded at the first use."""
+        with self._encoder_lock:
+            if self._encoder is None:
+                self._encoder = load_encoder(self.settings.encoder, device=self.settings.device)
+                notes.write(self.store, self._dims_note, {"dims": dict(self._encoder.dims)})
+                log.info("encoder %s loaded, dims %s", self._encoder.id, dict(self._encoder.dims))
+            return self._encoder
+
+    def vectors(self) -> VectorStore | None:
+        """Stored vectors of the encoder; None before it was ever loaded, so that the web process needs no torch."""
+        dims = notes.read(self.store, self._dims_note).get("dims")
+        return VectorStore(self.store, self.encoder_id, dims) if dims else None
+
+    def media(self) -> MediaFetcher:
+        """Fetches images from wherever tasks point."""
+        return MediaFetcher(
+            label_studio_url=self.settings.label_studio_url,
+            authorization=self.label_studio.authorization,
+            local_files_root=self.settings.local_files_root,
+            max_bytes=self.settings.max_media_bytes,
+            timeout=self.settings.media_timeout,
+        )
+
+    @property
+    def _dims_note(self) -> str:
+        # The column is short and ids can be long; the id is hashed by Python nowhere else.
+        return f"encoder {self.encoder_id}"[:64]
+
+
+def options_of(project: Project) -> ProjectOptions:
+    """The options of a project, defaults filled in."""
+    return ProjectOptions(**project.options)
+
+
+def schema_of(project: Project) -> TaskSchema:
+    """What the project's label config asks for.
+
+    Raises
+    ------
+    LabelConfigUnsupported
+        Saying what is missing.
+    """
+    return TaskSchema.from_label_config(project.label_config, options_of(project).control)

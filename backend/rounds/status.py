@@ -1,0 +1,106 @@
+"""What is in force in a project, in figures: for `mmal status`, the admin API and the metrics."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from backend.rounds.embedding import progress
+from backend.rounds.services import Services
+from backend.store import leases, rounds, tasks
+from backend.store.tables import Project
+
+
+@dataclass(frozen=True)
+class ProjectStatus:
+    """The state of one project. Times are seconds since the epoch, 0 for never."""
+
+    project_id: int
+    title: str
+    state: str
+    problem: str
+    strategy: str
+    options: dict[str, Any]
+    version: str
+    published_at: float
+    queue_remaining: int
+    queue_length: int
+    batch_remaining: int
+    batch_size: int
+    tasks: int
+    embedded: int
+    embedding_seconds_left: float
+    unreadable_media: int
+    labels: int
+    unfitted_labels: int
+    unsynced_answers: int
+    ties: int
+    skipped: int
+    unreadable_answers: int
+    pool: int
+    rounds: int
+    rounds_failed: int
+    round_requested: str
+    round_running: str
+    round_step: str
+    round_seconds: dict[str, float] = field(default_factory=dict)
+    synced_at: float = 0.0
+    last_error: str = ""
+    last_error_at: float = 0.0
+
+
+def project_status(services: Services, project: Project) -> ProjectStatus:
+    """Read the state of a project from the store."""
+    store = services.store
+    counts = tasks.counts(store, project.id, services.encoder_id)
+    latest = rounds.of_project(store, project.id)
+    in_force = rounds.in_force(store, project)
+    queue_left, batch_left = rounds.remaining(store, in_force.id) if in_force else (0, 0)
+    fitted = int(in_force.counts.get("labels", 0)) if in_force else 0
+    labels = counts.by_label.get("label", 0)
+    return ProjectStatus(
+        project_id=project.id,
+        title=project.title,
+        state=project.state,
+        problem=project.problem,
+        strategy=str(project.options.get("strategy", "auto")),
+        options=project.options,
+        version=project.version,
+        published_at=project.published_at,
+        queue_remaining=queue_left,
+        queue_length=int(in_force.counts.get("queue", 0)) if in_force else 0,
+        batch_remaining=batch_left,
+        batch_size=int(in_force.counts.get("batch", 0)) if in_force else 0,
+        tasks=counts.live,
+        embedded=counts.embedded,
+        embedding_seconds_left=progress(services, project.id)["seconds_left"],
+        unreadable_media=counts.problems,
+        labels=labels,
+        unfitted_labels=max(0, labels - fitted),
+        unsynced_answers=project.unsynced_answers,
+        ties=counts.by_label.get("tie", 0),
+        skipped=counts.by_label.get("skipped", 0),
+        unreadable_answers=counts.by_label.get("unreadable", 0),
+        pool=counts.pool,
+        rounds=project.round_number,
+        rounds_failed=sum(r.status == "failed" for r in latest),
+        round_requested=project.round_requested,
+        round_running=leases.holder_of(store, f"round {project.id}", services.settings.lease_seconds),
+        round_step=latest[0].step if latest else "",
+        round_seconds=dict(latest[0].seconds) if latest else {},
+        synced_at=project.synced_at,
+        last_error=project.last_error,
+        last_error_at=project.last_error_at,
+    )
+
+
+def describe_age(moment: float) -> str:
+    """ "12 s ago", "3 min ago", "2 h ago", "never"."""
+    if not moment:
+        return "never"
+    age = max(0.0, time.time() - moment)
+    for unit, size in (("s", 1), ("min", 60), ("h", 3600)):
+        if age < 120 * size or unit == "h":
+            return f"{age / size:.0f} {unit} ago"
+    return ""

@@ -1,0 +1,183 @@
+"""Step 1 of a round, and the poll between rounds: what changed in Label Studio.
+
+Webhooks only say when to look. What is true is read here, from a mark that overlaps the last reading, and whole
+tasks are replaced, so doubled, late or missing hints change nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from backend.errors import LabelConfigUnsupported
+from backend.labelstudio.annotations import parse_time, read_answer, resolve_label
+from backend.labelstudio.records import ProjectInfo, TaskSnapshot
+from backend.labelstudio.schema import TaskSchema
+from backend.rounds.services import Services, options_of
+from backend.store import projects, tasks
+from backend.store.tables import Project
+
+log = logging.getLogger(__name__)
+
+# Label Studio stamps a change before it commits it; a reader in between would otherwise never see it.
+OVERLAP = timedelta(seconds=30)
+
+
+@dataclass
+class SyncReport:
+    """What one look at Label Studio found."""
+
+    tasks: int = 0
+    labels: int = 0
+    deleted: int = 0
+    full: bool = False
+    serving: str | None = None
+
+
+def sync_project(services: Services, project_id: int, *, reconcile: bool = False) -> SyncReport:
+    """Bring the store up to date with Label Studio.
+
+    Parameters
+    ----------
+    reconcile
+        Compare all task ids and re-read all answers, as at start and daily.
+
+    Raises
+    ------
+    LabelStudioError, LabelConfigUnsupported
+    """
+    project = projects.get(services.store, project_id)
+    info = services.label_studio.project(project_id)
+    schema, changed = _schema(services, project, info)
+    report = SyncReport(full=changed or reconcile or not project.watermark, serving=info.model_version)
+    if report.full:
+        mark = _read_everything(services, project_id, schema, report)
+    else:
+        mark = _read_changes(services, project, schema, report)
+    _compare_counts(services, project_id, schema, info, report)
+    now = time.time()
+    fields: dict[str, Any] = {"watermark": mark, "synced_at": now, "title": info.title, "problem": ""}
+    if report.full:
+        fields["reconciled_at"] = now
+    projects.remember(services.store, project_id, **fields)
+    if report.tasks or report.labels or report.deleted:
+        log.info("project %s: sync found %s", project_id, asdict(report))
+    return report
+
+
+def _schema(services: Services, project: Project, info: ProjectInfo) -> tuple[TaskSchema, bool]:
+    try:
+        schema = TaskSchema.from_label_config(info.label_config, options_of(project).control)
+    except LabelConfigUnsupported as error:
+        projects.remember(services.store, project.id, label_config=info.label_config, problem=str(error))
+        raise
+    changed = schema.config_hash != project.schema_hash
+    if changed or info.label_config != project.label_config:
+        projects.remember(services.store, project.id, label_config=info.label_config, schema_hash=schema.config_hash)
+    return schema, changed
+
+
+def _read_everything(services: Services, project_id: int, schema: TaskSchema, report: SyncReport) -> str:
+    """All tasks and all answers; what we knew and no longer find is gone."""
+    client, store = services.label_studio, services.store
+    # Read before the tasks: what changes while they are read is found again from this mark.
+    mark = client.latest_change(project_id) or parse_time(None)
+    seen: set[int] = set()
+    chunk: list[TaskSnapshot] = []
+    for snapshot in client.iter_tasks(project_id):
+        seen.add(snapshot.id)
+        chunk.append(snapshot)
+        if len(chunk) == 1000:
+            report.tasks += _remember(services, project_id, schema, chunk)
+            chunk = []
+    report.tasks += _remember(services, project_id, schema, chunk)
+    report.deleted += tasks.drop(store, project_id, tasks.live_ids(store, project_id) - seen)
+    _read_all_answers(services, project_id, schema, report)
+    return _text(mark)
+
+
+def _read_all_answers(services: Services, project_id: int, schema: TaskSchema, report: SyncReport) -> None:
+    store = services.store
+    before = tasks.with_answers(store, project_id)
+    seen: set[int] = set()
+    for snapshot in services.label_studio.annotated_tasks(project_id):
+        seen.add(snapshot.id)
+        report.labels += _label(services, project_id, schema, [snapshot])
+    gone = [tasks.Labelling(task_id, "none") for task_id in before - seen]
+    report.labels += tasks.label(store, project_id, gone)
+
+
+def _read_changes(services: Services, project: Project, schema: TaskSchema, report: SyncReport) -> str:
+    latest = parse_time(project.watermark)
+    chunk: list[TaskSnapshot] = []
+    for snapshot in services.label_studio.changed_tasks(project.id, latest - OVERLAP):
+        chunk.append(snapshot)
+        latest = max(latest, snapshot.updated_at)
+    report.tasks += _remember(services, project.id, schema, chunk)
+    report.labels += _label(services, project.id, schema, chunk)
+    return _text(latest)
+
+
+def _compare_counts(
+    services: Services, project_id: int, schema: TaskSchema, info: ProjectInfo, report: SyncReport
+) -> None:
+    """Where the totals differ something was missed, a deletion most likely: look at everything of that kind."""
+    client, store = services.label_studio, services.store
+    known = tasks.counts(store, project_id, services.encoder_id)
+    if known.live != info.task_number:
+        ours, theirs = tasks.live_ids(store, project_id), client.task_ids(project_id)
+        report.deleted += tasks.drop(store, project_id, ours - theirs)
+        missing = client.tasks_with_annotations(project_id, theirs - ours).values()
+        report.tasks += _remember(services, project_id, schema, missing)
+        report.labels += _label(services, project_id, schema, missing)
+        known = tasks.counts(store, project_id, services.encoder_id)
+    ours_theirs = (
+        f"{known.answers} {known.cancelled} {info.total_annotations_number} {info.skipped_annotations_number}"
+    )
+    differs = (known.answers, known.cancelled) != (info.total_annotations_number, info.skipped_annotations_number)
+    # Somebody may have answered between the two readings. A difference that stays the same over two polls is real.
+    if differs and projects.get(store, project_id).answers_compared == ours_theirs and not report.full:
+        _read_all_answers(services, project_id, schema, report)
+    projects.remember(
+        store,
+        project_id,
+        answers_compared=ours_theirs if differs else "",
+        unsynced_answers=abs(info.total_annotations_number - known.answers),
+    )
+
+
+def _remember(services: Services, project_id: int, schema: TaskSchema, snapshots: Iterable[TaskSnapshot]) -> int:
+    inputs = [tasks.Inputs(s.id, schema.image_of(s.data) or "", schema.text_of(s.data) or "") for s in snapshots]
+    return tasks.remember(services.store, project_id, inputs)
+
+
+def _label(services: Services, project_id: int, schema: TaskSchema, snapshots: Iterable[TaskSnapshot]) -> int:
+    return tasks.label(services.store, project_id, [_labelling(schema, s.id, s.annotations or ()) for s in snapshots])
+
+
+def _labelling(schema: TaskSchema, task_id: int, annotations: Iterable[Mapping[str, Any]]) -> tasks.Labelling:
+    answers = [read_answer(schema, annotation) for annotation in annotations]
+    resolution = resolve_label(answers, schema.multi_label)
+    rows = [
+        {
+            "annotation_id": answer.annotation_id,
+            "task_id": task_id,
+            "annotator_id": answer.annotator_id or 0,
+            "updated_at": _text(answer.updated_at),
+            "choices": list(answer.choices or ()),
+            "has_choices": answer.choices is not None,
+            "was_cancelled": answer.was_cancelled,
+            "ground_truth": answer.ground_truth,
+            "problem": answer.problem or "",
+        }
+        for answer in answers
+    ]
+    return tasks.Labelling(task_id, resolution.kind, list(resolution.choices or ()), rows)
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()

@@ -1,0 +1,65 @@
+"""When a round is due. Asked after every look at Label Studio and after every embedded chunk."""
+
+from __future__ import annotations
+
+from backend.rounds.services import Services, options_of
+from backend.store import leases, projects, rounds, tasks
+from backend.store.tables import Project, Round
+
+# The first queue is chosen from this many random tasks, however large the pool is.
+FIRST_SAMPLE = 256
+# Less than this many batches left in the queue: publish again before Label Studio turns random.
+LOW_BATCHES = 2
+
+
+def due(services: Services, project: Project) -> str:
+    """Why a round is due now; empty when none is."""
+    counts = tasks.counts(services.store, project.id, services.encoder_id)
+    if counts.pool == 0:
+        return ""
+    complete = counts.embedded == counts.live
+    latest = rounds.of_project(services.store, project.id, "published", "empty", limit=1)
+    if not latest:
+        return "first queue" if complete or counts.embedded >= FIRST_SAMPLE else ""
+    before = int(latest[0].counts.get("embedded", 0))
+    if counts.embedded >= 2 * before:
+        return "twice as many tasks are embedded"
+    if complete and counts.embedded > before:
+        return "new tasks are embedded"
+    in_force = rounds.in_force(services.store, project)
+    if in_force is None or latest[0].status == "empty":
+        return "no queue is in force"
+    return _used_up(services, project, in_force, counts)
+
+
+def _used_up(services: Services, project: Project, in_force: Round, counts: tasks.Counts) -> str:
+    options = options_of(project)
+    queue_left, batch_left = rounds.remaining(services.store, in_force.id)
+    batch = int(in_force.counts.get("batch", 0))
+    if batch - batch_left >= options.refresh_share * batch:
+        return f"{batch - batch_left} of {batch} tasks of the batch are answered"
+    if queue_left < LOW_BATCHES * options.batch_size and queue_left < min(counts.pool, options.queue_length):
+        return f"only {queue_left} tasks are left in the queue"
+    fresh = counts.by_label.get("label", 0) - int(in_force.counts.get("labels", 0))
+    if fresh >= options.batch_size:
+        return f"{fresh} labels arrived, most of them from outside the batch"
+    return ""
+
+
+def request_if_due(services: Services, project_id: int) -> str:
+    """Ask for a round where one is due, none is asked for and none is running; tells why.
+
+    What is due while a round runs is seen when it has ended: half of what it is about to publish would
+    otherwise be taken for missing.
+    """
+    project = projects.get(services.store, project_id)
+    if project.round_requested or project.state != "attached" or _running(services, project_id):
+        return ""
+    why = due(services, project)
+    if not why or not projects.request_round_if_unchanged(services.store, project, why):
+        return ""
+    return why
+
+
+def _running(services: Services, project_id: int) -> bool:
+    return bool(leases.holder_of(services.store, f"round {project_id}", services.settings.lease_seconds))

@@ -1,0 +1,218 @@
+"""The worker: a pulse that turns what the store says into jobs, and threads that run them.
+
+What has to be done is always read from the store. The job queue only carries it to a thread, so a worker that is
+killed loses nothing: the next pulse, of this worker or another, finds the same work.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from huey import SqliteHuey
+from huey.consumer import Consumer
+
+from backend.errors import MmalError
+from backend.rounds.connecting import attach_project
+from backend.rounds.embedding import embed_chunk
+from backend.rounds.pipeline import keep_in_force, run_round
+from backend.rounds.publishing import trim_live_rows
+from backend.rounds.services import Services, options_of
+from backend.rounds.sync import sync_project
+from backend.rounds.triggers import request_if_due
+from backend.store import events, leases, projects, tasks
+from backend.store.tables import Project
+
+log = logging.getLogger(__name__)
+
+# An embedding job ends after this many seconds and is asked for again, so that every project gets its turn.
+EMBED_SECONDS = 20.0
+TRIM_SECONDS = 60.0
+# A team submits several answers a second; Label Studio is not asked after each.
+BETWEEN_LOOKS = 2.0
+
+
+class Worker:
+    """Jobs of all projects.
+
+    Parameters
+    ----------
+    hold
+        Called at each named point of a round; fault tests stop the worker there.
+    """
+
+    def __init__(self, services: Services, hold: Callable[[str], None] = lambda point: None) -> None:
+        self.services, self.hold = services, hold
+        self.holder = f"{socket.gethostname()}:{os.getpid()}"
+        self.huey = SqliteHuey("mmal", filename=str(services.settings.data_dir / "jobs.sqlite3"), results=False)
+        self.jobs = {
+            name: self.huey.task(name=name)(self._guarded(name, function))
+            for name, function in {
+                "attach": self.attach,
+                "sync": self.sync,
+                "embed": self.embed,
+                "round": self.round,
+                "trim": self.trim,
+            }.items()
+        }
+        self._running: set[tuple[str, int]] = set()
+        self._hinted: set[int] = set()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._trimmed: dict[int, float] = {}
+        self._reconciled: set[int] = set()
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT."""
+        self.huey.flush()
+        pulse = threading.Thread(target=self._pulse, name="pulse", daemon=True)
+        pulse.start()
+        log.info("worker %s started", self.holder)
+        # Two lines a job, several jobs a minute, would bury what the rounds say.
+        logging.getLogger("huey").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        # A job must start at once: the default would let an idle consumer sleep for ten seconds.
+        Consumer(
+            self.huey,
+            workers=self.services.settings.worker_threads,
+            initial_delay=0.05,
+            max_delay=0.2,
+            periodic=False,
+        ).run()
+        self._stop.set()
+        pulse.join(timeout=5)
+
+    # Jobs --------------------------------------------------------------------------------------------------
+
+    def attach(self, project_id: int) -> None:
+        """Set a newly connected project up in Label Studio."""
+        attach_project(self.services, project_id)
+
+    def sync(self, project_id: int) -> None:
+        """Look at Label Studio; ask for a round where one is due."""
+        project = projects.get(self.services.store, project_id)
+        old = time.time() - project.reconciled_at > self.services.settings.reconcile_hours * 3600
+        reconcile = old or project_id not in self._reconciled
+        report = sync_project(self.services, project_id, reconcile=reconcile)
+        if reconcile:
+            tasks.retry_problems(self.services.store, project_id)
+        self._reconciled.add(project_id)
+        if report.serving != project.version:
+            self._restore_version(project_id)
+        projects.record_success(self.services.store, project_id)
+        request_if_due(self.services, project_id)
+
+    def _restore_version(self, project_id: int) -> None:
+        # Not while a round is between its switch and its bookkeeping: it would be taken for a stale page.
+        with self._lease("round", project_id) as lease:
+            if lease is not None:
+                serving = self.services.label_studio.project(project_id).model_version
+                keep_in_force(self.services, project_id, serving)
+
+    def _lease(self, job: str, project_id: int) -> AbstractContextManager[leases.HeldLease | None]:
+        return leases.held(
+            self.services.store, f"{job} {project_id}", self.holder, self.services.settings.lease_seconds
+        )
+
+    def embed(self, project_id: int) -> None:
+        """Embed for a while."""
+        with self._lease("embed", project_id) as lease:
+            until = time.monotonic() + EMBED_SECONDS
+            while lease is not None and time.monotonic() < until and not self._stop.is_set():
+                if embed_chunk(self.services, project_id) == 0:
+                    return
+                lease.check()
+                request_if_due(self.services, project_id)
+
+    def round(self, project_id: int) -> None:
+        """Run a round."""
+        run_round(self.services, project_id, self.holder, self.hold)
+        request_if_due(self.services, project_id)
+
+    def trim(self, project_id: int) -> None:
+        """Delete a few rows that old versions answered on demand."""
+        trim_live_rows(self.services, project_id)
+
+    # Pulse -------------------------------------------------------------------------------------------------
+
+    def _pulse(self) -> None:
+        while not self._stop.wait(self.services.settings.pulse_seconds):
+            try:
+                self.look()
+            except Exception:
+                log.exception("pulse failed; tried again in %s s", self.services.settings.pulse_seconds)
+
+    def look(self) -> None:
+        """Turn what the store says into jobs."""
+        last, hints = events.peek(self.services.store)
+        for project_id, actions in hints.items():
+            self._hinted.add(project_id)
+            if actions["START_TRAINING"]:
+                projects.request_round(self.services.store, project_id, "Start Training was pressed", at_once=True)
+        if last:
+            events.forget(self.services.store, last)
+        asked = self._asked_for()
+        for project in projects.every(self.services.store, "new", "attached"):
+            for job in self._wanted(project):
+                if (job, project.id) not in asked:
+                    self.jobs[job](project.id)
+                    if job == "sync":
+                        self._hinted.discard(project.id)
+
+    def _wanted(self, project: Project) -> list[str]:
+        now = time.time()
+        if project.state == "new":
+            return ["attach"] if now >= project.round_not_before else []
+        wanted = []
+        patience = BETWEEN_LOOKS if project.id in self._hinted else options_of(project).poll_seconds
+        if now - project.synced_at >= patience:
+            wanted.append("sync")
+        if project.round_requested and now >= project.round_not_before:
+            wanted.append("round")
+        if tasks.to_embed(self.services.store, project.id, self.services.encoder_id, 1):
+            wanted.append("embed")
+        if project.version and now - self._trimmed.get(project.id, 0.0) >= TRIM_SECONDS:
+            self._trimmed[project.id] = now
+            wanted.append("trim")
+        return wanted
+
+    def _asked_for(self) -> set[tuple[str, int]]:
+        with self._lock:
+            running = set(self._running)
+        return running | {(task.name, task.args[0]) for task in self.huey.pending()}
+
+    def _guarded(self, name: str, function: Callable[[int], None]) -> Callable[[int], None]:
+        """Run a job; what goes wrong is noted with the project, in words, and never stops the worker."""
+
+        def run(project_id: int) -> None:
+            with self._lock:
+                if (name, project_id) in self._running:
+                    return
+                self._running.add((name, project_id))
+            try:
+                function(project_id)
+            except Exception as error:
+                self._note(name, project_id, error)
+            finally:
+                with self._lock:
+                    self._running.discard((name, project_id))
+
+        return run
+
+    def _note(self, job: str, project_id: int, error: Exception) -> None:
+        if isinstance(error, MmalError):
+            log.warning("project %s: %s: %s", project_id, job, error)
+        else:
+            log.exception("project %s: %s failed", project_id, job)
+        store = self.services.store
+        words = f"{job}: {type(error).__name__}: {error}"
+        projects.record_failure(store, project_id, words, pause=job == "attach")
+        if job == "sync":
+            # A look that failed waits for the next poll, like one that went through.
+            projects.remember(store, project_id, synced_at=time.time())

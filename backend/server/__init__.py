@@ -1,0 +1,1 @@
+"""HTTP only: the routes Label Studio calls, the admin API, authentication, metrics."""

@@ -1,0 +1,47 @@
+"""The web process: gunicorn with a few threaded workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from backend.server.app import create_app
+from backend.settings import Settings
+
+
+class WebProcess(BaseApplication):
+    """Gunicorn, configured by our settings and by nothing else."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Settings to gunicorn's names."""
+        options: dict[str, Any] = {
+            "bind": f"{self.settings.host}:{self.settings.port}",
+            "workers": self.settings.web_workers,
+            "threads": self.settings.web_threads,
+            "worker_class": "gthread",
+            # Longer than Label Studio waits for /predict.
+            "timeout": 120,
+            "graceful_timeout": 5,
+            "keepalive": 30,
+            "proc_name": "mmal-web",
+            "accesslog": None,
+            "errorlog": "-",
+            "loglevel": "warning",
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """The application, made in each worker: connections must not cross a fork."""
+        return create_app(self.settings)
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    WebProcess(settings).run()

@@ -1,0 +1,89 @@
+"""The routes Label Studio calls, as version 1.23 calls them (docs/label-studio.md)."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+from flask import Blueprint, current_app, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from backend.model import MultimodalActiveLearner, read_project_id
+from backend.rounds.answering import Answerer
+from backend.rounds.connecting import connect
+from backend.rounds.publishing import live_version
+from backend.rounds.services import Services
+from backend.store import notes, projects
+
+routes = Blueprint("protocol", __name__)
+
+
+def _shared() -> tuple[Services, Answerer]:
+    shared: tuple[Services, Answerer] = current_app.extensions["mmal"]
+    return shared
+
+
+def _body() -> dict[str, Any]:
+    body = request.get_json(silent=True)
+    return body if isinstance(body, dict) else {}
+
+
+@routes.get("/")
+@routes.get("/health")
+def health() -> ResponseReturnValue:
+    """Label Studio asks this before every /setup and gives up after a second."""
+    return jsonify(status="UP", model_class=MultimodalActiveLearner.__name__, version=current_app.config["VERSION"])
+
+
+@routes.post("/setup")
+def setup() -> ResponseReturnValue:
+    """Answer at once with a version that is never published, and take over changed options."""
+    body = _body()
+    services = _shared()[0]
+    project = connect(
+        services, read_project_id(body.get("project")), str(body.get("schema") or ""), body.get("extra_params")
+    )
+    return jsonify(model_version=live_version(project.version))
+
+
+@routes.post("/predict")
+def predict() -> ResponseReturnValue:
+    """One valid result a task."""
+    body = _body()
+    model = MultimodalActiveLearner(body.get("project"), body.get("label_config"), _shared())
+    params = body.get("params") or {}
+    return jsonify(results=model.predict(body.get("tasks") or [], context=params.get("context")))
+
+
+@routes.post("/webhook")
+def webhook() -> ResponseReturnValue:
+    """Start Training, and what the automatic webhook sends before it is removed."""
+    return _note(_body())
+
+
+@routes.post("/events")
+def events_hook() -> ResponseReturnValue:
+    """Our own webhook; it proves itself by a secret of this store."""
+    secret = notes.events_secret(_shared()[0].store)
+    given = request.headers.get("Authorization", "")
+    if not hmac.compare_digest(given.encode(), f"Bearer {secret}".encode()):
+        return jsonify(detail="The Authorization header does not carry the secret of this backend's webhook."), 401
+    return _note(_body())
+
+
+def _note(body: dict[str, Any]) -> ResponseReturnValue:
+    project = body.get("project")
+    project_id = read_project_id(project.get("id") if isinstance(project, dict) else project)
+    services, answerer = _shared()
+    if projects.find(services.store, project_id) is None:
+        # Nothing to learn for: a project that was never connected, or another system's event.
+        return jsonify(status="ignored", detail=f"project {project_id} is not connected to this backend"), 202
+    model = MultimodalActiveLearner(project_id, shared=(services, answerer))
+    return jsonify(model.fit(str(body.get("action") or "UNKNOWN"), body)), 201
+
+
+@routes.get("/versions")
+def versions() -> ResponseReturnValue:
+    """Label Studio sends no project, so this names the versions of all."""
+    known = sorted({live_version(project.version) for project in projects.every(_shared()[0].store)})
+    return jsonify(versions=known or [live_version("")])

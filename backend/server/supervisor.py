@@ -1,0 +1,57 @@
+"""`mmal serve`: web process and worker side by side, started again when one dies."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+from types import FrameType
+
+from backend.settings import Settings
+from backend.store import open_store
+
+log = logging.getLogger(__name__)
+
+PROCESSES = ("web", "worker")
+# A process that dies sooner than this after its start waits before it is started again.
+QUICK_DEATH = 5.0
+
+
+def supervise(settings: Settings) -> int:
+    """Run both processes until SIGTERM or SIGINT; returns the exit status."""
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Once, before either process: both would otherwise wait for each other's migration.
+    open_store(settings)
+    stopping = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    running = {name: _start(name) for name in PROCESSES}
+    started = dict.fromkeys(PROCESSES, time.monotonic())
+    while not stopping:
+        time.sleep(0.2)
+        for name, process in running.items():
+            if process.poll() is None or stopping:
+                continue
+            log.error("%s ended with status %s; starting it again", name, process.returncode)
+            if time.monotonic() - started[name] < QUICK_DEATH:
+                time.sleep(1.0)
+            running[name], started[name] = _start(name), time.monotonic()
+    for process in running.values():
+        process.terminate()
+    for process in running.values():
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return 0
+
+
+def _start(name: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "backend.cli", name])

@@ -1,0 +1,120 @@
+"""All settings of a backend process, in one place, read from the environment."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from backend.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """Environment variables with their defaults; `mmal settings` prints this table."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MMAL_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    label_studio_url: str = Field(
+        "http://localhost:8080",
+        validation_alias=AliasChoices("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"),
+        description="Address of Label Studio as this process reaches it.",
+    )
+    label_studio_api_key: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="LABEL_STUDIO_API_KEY",
+        description="Personal access token or legacy token of a Label Studio user who may edit the projects.",
+    )
+    basic_auth_user: str = Field(
+        "",
+        validation_alias="BASIC_AUTH_USER",
+        description="User name every request to this backend must carry; empty: no authentication.",
+    )
+    basic_auth_pass: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="BASIC_AUTH_PASS",
+        description="Password that belongs to BASIC_AUTH_USER.",
+    )
+    port: int = Field(9090, ge=0, le=65535, validation_alias="PORT", description="Port of the web process.")
+    host: str = Field("127.0.0.1", description="Address the web process listens on; 0.0.0.0 in a container.")
+    public_url: str = Field(
+        "", description="Address at which Label Studio reaches this backend; empty: http://localhost:PORT."
+    )
+    data_dir: Path = Field(Path("mmal-data"), description="Folder of everything that must survive a restart.")
+    database_url: str = Field("", description="SQLAlchemy address of the store; empty: SQLite in MMAL_DATA_DIR.")
+    encoder: str = Field(
+        "packaged",
+        description="packaged, open_clip:NAME/PRETRAINED, open_clip:NAME:/path/to/checkpoint, or import:module:function.",
+    )
+    device: str = Field("auto", description="Device of the encoder: auto, cpu, cuda, cuda:1.")
+    encode_batch: int = Field(32, ge=1, description="Images and texts a call of the encoder.")
+    local_files_root: Path | None = Field(
+        None,
+        description="Folder from which /data/local-files/ is read directly; empty: fetched from Label Studio.",
+    )
+    max_media_bytes: int = Field(32 * 2**20, ge=1, description="Larger images are not fetched.")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="Images of more pixels are not decoded.")
+    media_timeout: float = Field(20.0, gt=0, description="Seconds until a media download is given up.")
+    fetch_threads: int = Field(8, ge=1, description="Parallel media downloads.")
+    lease_seconds: float = Field(30.0, gt=0, description="A round whose heartbeat is older than this is taken over.")
+    pulse_seconds: float = Field(0.5, gt=0, description="How often the worker looks for something to do.")
+    reconcile_hours: float = Field(24.0, gt=0, description="How often all task ids are compared with Label Studio's.")
+    predict_seconds: float = Field(
+        2.0, ge=0, description="How long /predict waits for tasks that are not embedded yet."
+    )
+    web_workers: int = Field(2, ge=1, description="Processes of the web server.")
+    web_threads: int = Field(8, ge=1, description="Threads of each web process.")
+    worker_threads: int = Field(3, ge=2, description="Jobs the worker runs at once.")
+    torch_threads: int = Field(0, ge=0, description="Threads of torch in the worker; 0: torch's default.")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    hold_at: str = Field(
+        "",
+        description="For fault tests: the worker stops for good at this named point of a round; see docs/operations.md.",
+    )
+
+    @property
+    def backend_url(self) -> str:
+        """Address that is written into Label Studio."""
+        return (self.public_url or f"http://localhost:{self.port}").rstrip("/")
+
+    @property
+    def store_url(self) -> str:
+        """SQLAlchemy address of the store."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'mmal.sqlite3'}"
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """(variable, value in force, default, meaning) of every setting; secrets masked."""
+        rows = []
+        for name, field in type(self).model_fields.items():
+            alias = field.validation_alias
+            variable = str(alias.choices[0] if isinstance(alias, AliasChoices) else alias or f"MMAL_{name.upper()}")
+            value = getattr(self, name)
+            default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+            rows.append(
+                (
+                    variable,
+                    str(value if value is not None else ""),
+                    str(default or ""),
+                    field.description or "",
+                )
+            )
+        return rows
+
+
+@lru_cache
+def load_settings() -> Settings:
+    """Settings of this process.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming each variable that cannot be read, its value and what it must be.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
+        raise ConfigurationError("Settings cannot be read: " + "; ".join(lines)) from error

@@ -1,0 +1,93 @@
+"""Leases: at most one worker runs a job; a dead holder's job is taken over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import delete, update
+
+from backend.errors import LeaseLost
+from backend.store.database import Store
+from backend.store.tables import Lease
+
+
+class HeldLease:
+    """A lease this process holds, kept alive by a heartbeat thread.
+
+    A holder that was stopped for longer than the lease lasts finds out at its next `check`.
+    """
+
+    def __init__(self, store: Store, name: str, holder: str, seconds: float) -> None:
+        self.store, self.name, self.holder, self.seconds = store, name, holder, seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"heartbeat {name}", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Renew the lease.
+
+        Raises
+        ------
+        LeaseLost
+            When another holder has it.
+        """
+        with self.store.writing() as session:
+            renewed = session.execute(
+                update(Lease)
+                .where(Lease.name == self.name, Lease.holder == self.holder)
+                .values(heartbeat_at=time.time())
+            )
+        if renewed.rowcount == 0:  # type: ignore[attr-defined]
+            raise LeaseLost(f"lease {self.name!r} of {self.holder} was taken over by another worker; stopping here.")
+
+    def release(self) -> None:
+        """Give the lease back."""
+        self._stop.set()
+        self._thread.join()
+        with self.store.writing() as session:
+            session.execute(delete(Lease).where(Lease.name == self.name, Lease.holder == self.holder))
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self.seconds / 4):
+            try:
+                self.check()
+            except LeaseLost:
+                return
+            except Exception:
+                # The database may be busy for a moment; the next beat or `check` decides.
+                continue
+
+
+def acquire(store: Store, name: str, holder: str, seconds: float) -> HeldLease | None:
+    """Take the lease if it is free or its holder's heartbeat is older than `seconds`; None otherwise."""
+    now = time.time()
+    with store.writing() as session:
+        lease = session.get(Lease, name)
+        if lease is not None and lease.heartbeat_at > now - seconds:
+            return None
+        if lease is None:
+            session.add(Lease(name=name, holder=holder, heartbeat_at=now))
+        else:
+            lease.holder, lease.heartbeat_at = holder, now
+    return HeldLease(store, name, holder, seconds)
+
+
+@contextmanager
+def held(store: Store, name: str, holder: str, seconds: float) -> Iterator[HeldLease | None]:
+    """The lease for the length of a block, or None when another holder has it."""
+    lease = acquire(store, name, holder, seconds)
+    try:
+        yield lease
+    finally:
+        if lease is not None:
+            lease.release()
+
+
+def holder_of(store: Store, name: str, seconds: float) -> str:
+    """Who holds the lease now; empty when nobody does."""
+    with store.reading() as session:
+        lease = session.get(Lease, name)
+        return lease.holder if lease is not None and lease.heartbeat_at > time.time() - seconds else ""

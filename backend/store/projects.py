@@ -1,0 +1,133 @@
+"""Projects: what is in force, what is asked for."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import select, update
+
+from backend.errors import ProjectUnknown
+from backend.store.database import Store
+from backend.store.tables import Project
+
+LONGEST_BACKOFF = 300.0
+
+
+def find(store: Store, project_id: int) -> Project | None:
+    """The project, or None when it was never connected."""
+    with store.reading() as session:
+        return session.get(Project, project_id)
+
+
+def get(store: Store, project_id: int) -> Project:
+    """The project.
+
+    Raises
+    ------
+    ProjectUnknown
+        When it was never connected to this backend.
+    """
+    project = find(store, project_id)
+    if project is None:
+        raise ProjectUnknown(
+            f"project = {project_id} is not connected to this backend. Connect it with "
+            f"`mmal project attach --project {project_id}` or in Label Studio under Settings > Model."
+        )
+    return project
+
+
+def every(store: Store, *states: str) -> list[Project]:
+    """All projects, or those in one of the states."""
+    with store.reading() as session:
+        query = select(Project).order_by(Project.id)
+        return list(session.scalars(query.where(Project.state.in_(states)) if states else query))
+
+
+def remember(store: Store, project_id: int, **fields: Any) -> Project:
+    """Create the project where it is new and set these fields."""
+    with store.writing() as session:
+        store.upsert(session, Project, [{**_defaults(), **fields, "id": project_id}], list(fields))
+    return get(store, project_id)
+
+
+def request_round(store: Store, project_id: int, why: str, *, at_once: bool = False) -> None:
+    """Ask for a round; a request while one is running is followed by exactly one more.
+
+    Parameters
+    ----------
+    at_once
+        Do not wait out the pause after a failed round.
+    """
+    fields: dict[str, Any] = {"round_requested": why}
+    if at_once:
+        fields["round_not_before"] = 0.0
+    with store.writing() as session:
+        session.execute(update(Project).where(Project.id == project_id).values(**fields))
+
+
+def request_round_if_unchanged(store: Store, seen: Project, why: str) -> bool:
+    """Ask for a round unless one was asked for or opened since the project was read."""
+    with store.writing() as session:
+        asked = session.execute(
+            update(Project)
+            .where(
+                Project.id == seen.id,
+                Project.round_requested == "",
+                Project.round_number == seen.round_number,
+                Project.version == seen.version,
+            )
+            .values(round_requested=why)
+        )
+        return bool(asked.rowcount)  # type: ignore[attr-defined]
+
+
+def take_round_request(store: Store, project_id: int) -> str:
+    """The reason a round was asked for, which is cleared; empty when none was."""
+    with store.writing() as session:
+        project = session.get(Project, project_id)
+        if project is None or not project.round_requested:
+            return ""
+        why, project.round_requested = project.round_requested, ""
+        return why
+
+
+def record_failure(store: Store, project_id: int, error: str, *, pause: bool = False, ask_again: str = "") -> None:
+    """Note what went wrong.
+
+    Parameters
+    ----------
+    pause
+        Leave the project alone for a while, twice as long after each failure in a row.
+    ask_again
+        Reason for which a round is asked for once more.
+    """
+    now = time.time()
+    with store.writing() as session:
+        project = session.get(Project, project_id)
+        if project is None:
+            return
+        project.last_error, project.last_error_at = error, now
+        project.round_requested = project.round_requested or ask_again
+        if pause:
+            project.failures += 1
+            project.round_not_before = now + min(LONGEST_BACKOFF, 2.0**project.failures)
+
+
+def record_success(store: Store, project_id: int) -> None:
+    """A call to Label Studio went through: the last error is past."""
+    with store.writing() as session:
+        session.execute(
+            update(Project)
+            .where(Project.id == project_id, (Project.last_error != "") | (Project.failures != 0))
+            .values(last_error="", failures=0, round_not_before=0.0)
+        )
+
+
+def _defaults() -> dict[str, Any]:
+    columns = Project.__table__.columns
+    return {
+        c.name: c.default.arg(None) if c.default.is_callable else c.default.arg
+        for c in columns
+        if c.default is not None
+    }

@@ -1,0 +1,158 @@
+"""Rounds, the queue each one chose, and the head it fitted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from sqlalchemy import delete, func, select, update
+
+from backend.store.database import Store
+from backend.store.tables import Project, QueueEntry, Round, Task
+from backend.store.tasks import in_pool
+
+KEPT_HEADS = 5
+
+
+def start(
+    store: Store,
+    project_id: int,
+    *,
+    number: int,
+    version: str,
+    trigger: str,
+    strategy: str,
+    options: dict[str, Any],
+    seed: int,
+) -> Round:
+    """Open a round; its number is used up whatever becomes of it."""
+    with store.writing() as session:
+        opened = Round(
+            project_id=project_id,
+            number=number,
+            version=version,
+            trigger=trigger,
+            strategy=strategy,
+            options=options,
+            seed=seed,
+            started_at=time.time(),
+        )
+        session.add(opened)
+        session.execute(update(Project).where(Project.id == project_id).values(round_number=number))
+    return opened
+
+
+def reach(store: Store, round_id: int, step: str, **fields: Any) -> None:
+    """Note the last point the round reached."""
+    with store.writing() as session:
+        session.execute(update(Round).where(Round.id == round_id).values(step=step, **fields))
+
+
+def set_queue(store: Store, round_id: int, entries: Iterable[dict[str, Any]]) -> None:
+    """Replace the queue of a round, ranks in the order given."""
+    with store.writing() as session:
+        session.execute(delete(QueueEntry).where(QueueEntry.round_id == round_id))
+        session.add_all(QueueEntry(round_id=round_id, rank=i, **entry) for i, entry in enumerate(entries))
+
+
+def put_in_force(store: Store, opened: Round) -> None:
+    """The round's version is what Label Studio serves now: one transaction, so never half."""
+    now = time.time()
+    with store.writing() as session:
+        session.execute(update(Round).where(Round.id == opened.id).values(status="published", finished_at=now))
+        session.execute(
+            update(Project)
+            .where(Project.id == opened.project_id)
+            .values(version=opened.version, published_at=now, failures=0, round_not_before=0.0)
+        )
+
+
+def close(store: Store, round_id: int, status: str, error: str = "") -> None:
+    """End a round that was not published."""
+    with store.writing() as session:
+        session.execute(
+            update(Round).where(Round.id == round_id).values(status=status, error=error, finished_at=time.time())
+        )
+
+
+def get(store: Store, round_id: int) -> Round | None:
+    """The round of this id."""
+    with store.reading() as session:
+        return session.get(Round, round_id)
+
+
+def in_force(store: Store, project: Project) -> Round | None:
+    """The round whose queue Label Studio serves."""
+    if not project.version:
+        return None
+    with store.reading() as session:
+        return session.scalar(select(Round).where(Round.project_id == project.id, Round.version == project.version))
+
+
+def of_project(store: Store, project_id: int, *statuses: str, limit: int = 1000) -> list[Round]:
+    """Rounds of a project, the latest first."""
+    with store.reading() as session:
+        query = select(Round).where(Round.project_id == project_id).order_by(Round.id.desc()).limit(limit)
+        return list(session.scalars(query.where(Round.status.in_(statuses)) if statuses else query))
+
+
+def queue(store: Store, round_id: int) -> list[QueueEntry]:
+    """The queue in its order, answered tasks included."""
+    with store.reading() as session:
+        return list(
+            session.scalars(select(QueueEntry).where(QueueEntry.round_id == round_id).order_by(QueueEntry.rank))
+        )
+
+
+def remaining(store: Store, round_id: int) -> tuple[int, int]:
+    """(tasks of the queue, tasks of its batch) that nobody has answered."""
+    with store.reading() as session:
+        rows = session.execute(
+            select(QueueEntry.role, func.count())
+            .join(Task, (Task.project_id == QueueEntry.project_id) & (Task.task_id == QueueEntry.task_id))
+            .where(QueueEntry.round_id == round_id, ~Task.deleted, in_pool())
+            .group_by(QueueEntry.role)
+        )
+        left: dict[str, int] = dict(rows.tuples().all())
+    return sum(left.values()), sum(count for role, count in left.items() if role != "reserve")
+
+
+def last_entry(store: Store, project_id: int, task_id: int) -> tuple[QueueEntry, Round] | None:
+    """The latest queue place of a task that was published."""
+    with store.reading() as session:
+        found = session.execute(
+            select(QueueEntry, Round)
+            .join(Round, Round.id == QueueEntry.round_id)
+            .where(
+                QueueEntry.project_id == project_id,
+                QueueEntry.task_id == task_id,
+                Round.status == "published",
+            )
+            .order_by(Round.id.desc())
+            .limit(1)
+        ).first()
+        return (found[0], found[1]) if found else None
+
+
+def save_head(store: Store, opened: Round, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> Path:
+    """Write the head of a round as safetensors; older heads of the project are removed."""
+    folder = store.data_dir / "heads" / str(opened.project_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{opened.number:06d}.safetensors"
+    draft = path.with_suffix(".draft")
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, draft, metadata=metadata)
+    draft.replace(path)
+    for old in sorted(folder.glob("*.safetensors"))[:-KEPT_HEADS]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_head(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays and metadata that `save_head` wrote."""
+    with safe_open(path, framework="np") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118

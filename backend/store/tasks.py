@@ -1,0 +1,304 @@
+"""Tasks and their answers: what is in the pool, what is labelled, what waits to be embedded."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row, and_, delete, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
+
+from backend.store.database import Store
+from backend.store.tables import AnswerRow, Task, Vector
+
+CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is embedded of a task; an empty string where the task lacks the modality."""
+
+    task_id: int
+    image: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """All answers of a task, and what they come to."""
+
+    task_id: int
+    kind: str
+    label: list[str] = field(default_factory=list)
+    answers: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many tasks of a project are in which state; `pool`: embedded and answered by nobody."""
+
+    live: int
+    embedded: int
+    pool: int
+    by_label: Mapping[str, int]
+    answers: int
+    cancelled: int
+    problems: int
+
+
+def remember(store: Store, project_id: int, inputs: Iterable[Inputs], *, urgent: bool = False) -> int:
+    """Note tasks and their inputs; a changed input is embedded again.
+
+    Parameters
+    ----------
+    urgent
+        Embed them before all others: somebody is waiting.
+
+    Returns
+    -------
+    int
+        How many were new, came back or changed.
+    """
+    pending = list(inputs)
+    changed = 0
+    with store.writing() as session:
+        for start in range(0, len(pending), CHUNK):
+            chunk = {item.task_id: item for item in pending[start : start + CHUNK]}
+            known = {task.task_id: task for task in session.scalars(_of(project_id, chunk))}
+            for task_id, item in chunk.items():
+                task = known.get(task_id)
+                order = -1.0 if urgent else random.random()
+                if task is None:
+                    session.add(
+                        Task(
+                            project_id=project_id,
+                            task_id=task_id,
+                            image=item.image,
+                            text=item.text,
+                            embed_order=order,
+                        )
+                    )
+                    changed += 1
+                    continue
+                changed += task.deleted
+                task.deleted = False
+                if (task.image, task.text) != (item.image, item.text):
+                    task.image, task.text, task.embedded_with = item.image, item.text, ""
+                    changed += 1
+    return changed
+
+
+def label(store: Store, project_id: int, labellings: Iterable[Labelling]) -> int:
+    """Replace the answers of these tasks; tells how many tasks are labelled differently now."""
+    pending = list(labellings)
+    changed = 0
+    with store.writing() as session:
+        for start in range(0, len(pending), CHUNK):
+            chunk = {item.task_id: item for item in pending[start : start + CHUNK]}
+            session.execute(delete(AnswerRow).where(AnswerRow.project_id == project_id, AnswerRow.task_id.in_(chunk)))
+            rows = [{**answer, "project_id": project_id} for item in chunk.values() for answer in item.answers]
+            store.upsert(session, AnswerRow, rows, [c.name for c in AnswerRow.__table__.columns])
+            for task in session.scalars(_of(project_id, chunk)):
+                item = chunk[task.task_id]
+                if (task.label_kind, task.label) != (item.kind, item.label):
+                    task.label_kind, task.label, task.restored = item.kind, list(item.label), False
+                    changed += 1
+    return changed
+
+
+def with_answers(store: Store, project_id: int) -> set[int]:
+    """Tasks that have at least one answer."""
+    with store.reading() as session:
+        return set(session.scalars(select(AnswerRow.task_id).where(AnswerRow.project_id == project_id).distinct()))
+
+
+def drop(store: Store, project_id: int, task_ids: Iterable[int]) -> int:
+    """Tasks that are gone from Label Studio: out of the pool and out of the training set."""
+    pending = list(task_ids)
+    with store.writing() as session:
+        for start in range(0, len(pending), CHUNK):
+            chunk = pending[start : start + CHUNK]
+            session.execute(
+                update(Task)
+                .where(Task.project_id == project_id, Task.task_id.in_(chunk))
+                .values(deleted=True, label_kind="none", label=[], reason="")
+            )
+            session.execute(delete(AnswerRow).where(AnswerRow.project_id == project_id, AnswerRow.task_id.in_(chunk)))
+    return len(pending)
+
+
+def live_ids(store: Store, project_id: int) -> set[int]:
+    """Tasks that exist in Label Studio as far as we know."""
+    with store.reading() as session:
+        return set(session.scalars(select(Task.task_id).where(Task.project_id == project_id, ~Task.deleted)))
+
+
+def counts(store: Store, project_id: int, encoder_id: str) -> Counts:
+    """How many tasks are in which state."""
+    mine = (Task.project_id == project_id, ~Task.deleted)
+    with store.reading() as session:
+        by_label: dict[str, int] = dict(
+            session.execute(select(Task.label_kind, func.count()).where(*mine).group_by(Task.label_kind)).tuples().all()
+        )
+        embedded = session.scalar(select(func.count()).where(*mine, Task.embedded_with == encoder_id)) or 0
+        pool = session.scalar(select(func.count()).where(*mine, Task.embedded_with == encoder_id, in_pool())) or 0
+        problems = (
+            session.scalar(select(func.count()).where(*mine, or_(Task.image_problem != "", Task.text_problem != "")))
+            or 0
+        )
+        answers = dict(
+            session.execute(
+                select(AnswerRow.was_cancelled, func.count())
+                .where(AnswerRow.project_id == project_id)
+                .group_by(AnswerRow.was_cancelled)
+            ).tuples().all()
+        )
+    return Counts(
+        live=sum(by_label.values()),
+        embedded=embedded,
+        pool=pool,
+        by_label=by_label,
+        answers=answers.get(False, 0),
+        cancelled=answers.get(True, 0),
+        problems=problems,
+    )
+
+
+def to_embed(store: Store, project_id: int, encoder_id: str, limit: int) -> list[Task]:
+    """The next tasks without vectors: urgent ones first, then in the order of their uniform draw."""
+    with store.reading() as session:
+        return list(
+            session.scalars(
+                select(Task)
+                .where(Task.project_id == project_id, ~Task.deleted, Task.embedded_with != encoder_id)
+                .order_by(Task.embed_order)
+                .limit(limit)
+            )
+        )
+
+
+def embedded(store: Store, project_id: int, rows: Iterable[dict[str, Any]]) -> None:
+    """Note the content hashes or problems of tasks that went through the encoder.
+
+    A task whose inputs changed meanwhile keeps waiting.
+    """
+    with store.writing() as session:
+        for row in rows:
+            session.execute(
+                update(Task)
+                .where(
+                    Task.project_id == project_id,
+                    Task.task_id == row["task_id"],
+                    Task.image == row["image"],
+                    Task.text == row["text"],
+                )
+                .values(**{k: v for k, v in row.items() if k not in ("task_id", "image", "text")})
+            )
+
+
+def hurry(store: Store, project_id: int, task_ids: Iterable[int]) -> None:
+    """Embed these before all others."""
+    _update_chunks(store, project_id, task_ids, embed_order=-1.0)
+
+
+def retry_problems(store: Store, project_id: int) -> int:
+    """Send every task with an unreadable modality through the encoder again; tells how many."""
+    with store.writing() as session:
+        result = session.execute(
+            update(Task)
+            .where(Task.project_id == project_id, or_(Task.image_problem != "", Task.text_problem != ""))
+            .values(embedded_with="")
+        )
+        return int(result.rowcount)  # type: ignore[attr-defined]
+
+
+def restore_skipped(store: Store, project_id: int, task_ids: Iterable[int] | None = None) -> int:
+    """Put skipped tasks back into the pool: these, or all of the project."""
+    with store.writing() as session:
+        where = [Task.project_id == project_id, Task.label_kind == "skipped", ~Task.deleted]
+        if task_ids is not None:
+            where.append(Task.task_id.in_(list(task_ids)))
+        return int(session.execute(update(Task).where(*where).values(restored=True)).rowcount)  # type: ignore[attr-defined]
+
+
+def in_pool() -> Any:
+    """SQL condition: nobody answered the task, or the admin put it back after a skip."""
+    return or_(Task.label_kind == "none", and_(Task.label_kind == "skipped", Task.restored))
+
+
+def vector_rows(
+    store: Store, project_id: int, encoder_id: str, task_ids: Sequence[int] | None = None
+) -> list[Row[Any]]:
+    """(task_id, label_kind, restored, label, image_row, text_row) of embedded tasks; row -1: modality absent.
+
+    Parameters
+    ----------
+    task_ids
+        Only these; default: all labelled tasks and the pool.
+    """
+    image, text = aliased(Vector), aliased(Vector)
+
+    def joined(modality: str, vector: Any, content: Any) -> Any:
+        return and_(vector.encoder_id == encoder_id, vector.modality == modality, vector.content_hash == content)
+
+    query = (
+        select(
+            Task.task_id,
+            Task.label_kind,
+            Task.restored,
+            Task.label,
+            func.coalesce(image.row, -1),
+            func.coalesce(text.row, -1),
+        )
+        .outerjoin(image, joined("image", image, Task.image_hash))
+        .outerjoin(text, joined("text", text, Task.text_hash))
+        .where(Task.project_id == project_id, ~Task.deleted, Task.embedded_with == encoder_id)
+        .order_by(Task.task_id)
+    )
+    with store.reading() as session:
+        if task_ids is None:
+            return list(session.execute(query.where(or_(Task.label_kind == "label", in_pool()))))
+        found: list[Row[Any]] = []
+        for start in range(0, len(task_ids), CHUNK):
+            found.extend(session.execute(query.where(Task.task_id.in_(task_ids[start : start + CHUNK]))))
+        return found
+
+
+def with_reason(store: Store, project_id: int) -> set[int]:
+    """Tasks that may show a reason in Label Studio."""
+    with store.reading() as session:
+        return set(session.scalars(select(Task.task_id).where(Task.project_id == project_id, Task.reason != "")))
+
+
+def set_reason(store: Store, project_id: int, task_ids: Iterable[int], reason: str) -> None:
+    """Note the reason that is about to be shown (before it is written) or was cleared (after)."""
+    _update_chunks(store, project_id, task_ids, reason=reason)
+
+
+def _of(project_id: int, task_ids: Iterable[int]) -> Any:
+    return select(Task).where(Task.project_id == project_id, Task.task_id.in_(list(task_ids)))
+
+
+def _update_chunks(store: Store, project_id: int, task_ids: Iterable[int], **fields: Any) -> None:
+    pending = list(task_ids)
+
+    def run(session: Session, chunk: list[int]) -> None:
+        session.execute(update(Task).where(Task.project_id == project_id, Task.task_id.in_(chunk)).values(**fields))
+
+    with store.writing() as session:
+        for start in range(0, len(pending), CHUNK):
+            run(session, pending[start : start + CHUNK])
+
+
+def unsettled(store: Store, project_id: int) -> list[tuple[int, str]]:
+    """(task, "tie" or "unreadable"): answered, but with nothing to learn until somebody settles it."""
+    with store.reading() as session:
+        return list(
+            session.execute(
+                select(Task.task_id, Task.label_kind)
+                .where(Task.project_id == project_id, ~Task.deleted, Task.label_kind.in_(("tie", "unreadable")))
+                .order_by(Task.task_id)
+            ).tuples()
+        )

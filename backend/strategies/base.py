@@ -1,0 +1,171 @@
+"""The contract of a strategy, and what all of them share: options, cold start, explanations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from backend.errors import InvalidOption, StrategyUnsuited
+from backend.strategies.explain import common_parts
+from backend.strategies.pool import Pool
+
+# What a strategy may need; ``check`` refuses a project that cannot give it.
+NEEDS = frozenset({"probabilities", "single_label", "two_modalities"})
+
+
+@dataclass(frozen=True)
+class Selection:
+    """indices: picks in order, distinct, unlabelled; utilities: (n,) float, larger = sooner, finite everywhere,
+    comparable within this selection only: the picks lie above all others, in pick order, labelled rows below all;
+    parts: name -> array aligned with indices, from which reasons are told."""
+
+    indices: np.ndarray
+    utilities: np.ndarray
+    parts: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def queue(self, labelled: np.ndarray, length: int) -> np.ndarray:
+        """The picks, then the other unlabelled rows by falling utility (lowest index on ties), ``length`` at most."""
+        rest = ~labelled
+        rest[self.indices] = False
+        reserve = np.flatnonzero(rest)
+        order = np.argsort(-self.utilities[reserve], kind="stable")
+        return np.concatenate([self.indices, reserve[order]])[:length]
+
+
+@dataclass(frozen=True)
+class StrategyInfo:
+    """Facts about a registered strategy, for documentation and admin pages."""
+
+    name: str
+    title: str
+    paper: str
+    needs: frozenset[str]
+    options: Mapping[str, Any]
+    option_help: Mapping[str, str]
+    complexity: str
+
+
+def option(default: Any, help_text: str, **limits: Any) -> Any:
+    """A dataclass field that is an option; limits: ``low``, ``high`` (inclusive) or ``choices``."""
+    return field(default=default, metadata={"help": help_text, **limits})
+
+
+@dataclass(frozen=True)
+class Strategy(ABC):
+    """Base of all strategies: subclasses are frozen dataclasses whose fields are their options."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    complexity: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            _check_option(self.name, spec.name, getattr(self, spec.name), spec.default, spec.metadata)
+
+    @classmethod
+    def info(cls) -> StrategyInfo:
+        """Facts about this strategy."""
+        specs = fields(cls)
+        return StrategyInfo(
+            cls.name,
+            cls.title,
+            cls.paper,
+            cls.needs,
+            {spec.name: spec.default for spec in specs},
+            {spec.name: spec.metadata["help"] for spec in specs},
+            cls.complexity,
+        )
+
+    def check(self, *, multi_label: bool, n_classes: int, modalities: Sequence[str]) -> None:
+        """Raise StrategyUnsuited if this strategy is not defined for such a project."""
+        if "single_label" in self.needs and multi_label:
+            raise StrategyUnsuited(
+                f"strategy {self.name!r} is defined for single-choice projects only; choose another"
+            )
+        if "two_modalities" in self.needs and len(modalities) < 2:
+            raise StrategyUnsuited(
+                f"strategy {self.name!r} compares modalities and the project has {list(modalities)}; "
+                "use 'badge', which it equals on one modality"
+            )
+        if "probabilities" in self.needs and n_classes < 2 and not multi_label:
+            raise StrategyUnsuited(
+                f"strategy {self.name!r} needs a prediction that can vary and the project has {n_classes} class; "
+                "add a choice, or use 'random' or 'kmeans_cold_start'"
+            )
+
+    def select(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Selection:
+        """Pick ``batch_size`` unlabelled rows, or all there are if fewer. Same pool, seed and options, same picks."""
+        if batch_size < 0:
+            raise InvalidOption(f"batch_size is {batch_size}; it must be 0 or more")
+        count = min(batch_size, len(pool) - int(pool.labelled.sum()))
+        if count == 0:
+            return Selection(np.empty(0, dtype=np.int64), np.zeros(len(pool)), {})
+        indices, utilities, parts = self._pick(pool, count, rng)
+        return Selection(indices, _ranked(utilities, indices, pool), {**common_parts(pool, indices), **parts})
+
+    @abstractmethod
+    def _pick(
+        self, pool: Pool, count: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """(indices, utilities, parts of this strategy); 1 <= count <= number of unlabelled rows."""
+
+
+@dataclass(frozen=True)
+class LabelledStrategy(Strategy):
+    """A strategy that ranks by a head's predictions and hands over to a cold start while no row is labelled."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"probabilities"})
+
+    cold_start: str = option(
+        "kmeans_cold_start", "strategy while nothing is labelled", choices=("kmeans_cold_start", "random")
+    )
+
+    def select(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Selection:
+        """As ``Strategy.select``; delegates to ``cold_start`` when no row is labelled."""
+        if not pool.labelled.any():
+            from backend.strategies.registry import create_strategy
+
+            return create_strategy(self.cold_start).select(pool, batch_size, rng)
+        return super().select(pool, batch_size, rng)
+
+
+def _ranked(utilities: np.ndarray, indices: np.ndarray, pool: Pool) -> np.ndarray:
+    """A copy with the picks lifted above the other unlabelled rows and the labelled ones put below them."""
+    out = np.array(utilities, dtype=np.float64)
+    rest = ~pool.labelled
+    rest[indices] = False
+    high, low = (float(out[rest].max()), float(out[rest].min())) if rest.any() else (0.0, 0.0)
+    # Steps of the size of the values, so that they survive rounding whatever the scale.
+    step = max(abs(high), abs(low), 1.0)
+    out[indices] = high + step * (len(indices) - np.arange(len(indices)))
+    out[pool.labelled] = low - step
+    return out
+
+
+def top_scored(
+    scores: np.ndarray, pool: Pool, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """The ``count`` unlabelled rows with the largest scores; exact ties in random order (so that a constant score
+    picks uniformly, not the oldest records). Returns what ``_pick`` returns."""
+    shuffled = rng.permutation(pool.unlabelled)
+    order = np.argsort(-scores[shuffled], kind="stable")[:count]
+    return shuffled[order], scores, {"score": scores[shuffled[order]]}
+
+
+def _check_option(strategy: str, name: str, value: Any, default: Any, limits: Mapping[str, Any]) -> None:
+    wanted = type(default)
+    fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
+    if not fits or (isinstance(value, bool) and wanted is not bool):
+        raise InvalidOption(f"{strategy}.{name} is {value!r}; it must be {wanted.__name__}, for example {default!r}")
+    choices = limits.get("choices")
+    if choices is not None and value not in choices:
+        raise InvalidOption(f"{strategy}.{name} is {value!r}; choose one of {list(choices)}")
+    low, high = limits.get("low"), limits.get("high")
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        raise InvalidOption(f"{strategy}.{name} is {value!r}; it must lie between {low} and {high}")

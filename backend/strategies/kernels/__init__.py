@@ -1,0 +1,1 @@
+"""Shared mathematics of the strategies: each module works on plain arrays."""

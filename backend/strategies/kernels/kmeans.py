@@ -1,0 +1,63 @@
+"""Lloyd's k-means with k-means++ seeding (Arthur and Vassilvitskii, SODA 2007)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from backend.strategies.kernels.kmeanspp import rejection_seeding
+from backend.strategies.kernels.outer_rows import PlainRows, chunks
+from backend.strategies.kernels.views import squared_euclidean
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """centroids: (k, D); assignment: (n,) nearest centroid; squared: (n,) squared distance to it."""
+
+    centroids: np.ndarray
+    assignment: np.ndarray
+    squared: np.ndarray
+
+
+def kmeans(matrix: np.ndarray, k: int, rng: np.random.Generator, *, rounds: int = 20) -> Clusters:
+    """At most ``rounds`` Lloyd rounds on (n, D) float32; a cluster that empties keeps its centroid. k <= n."""
+    seeds = rejection_seeding(PlainRows(matrix), k, rng, first=int(rng.integers(len(matrix)))).picks
+    clusters = _assign(matrix, matrix[seeds])
+    n = len(matrix)
+    for _ in range(rounds):
+        member = csr_array((np.ones(n, np.float32), (clusters.assignment, np.arange(n))), shape=(k, n))
+        sums = member @ matrix
+        sizes = np.bincount(clusters.assignment, minlength=k)
+        alive = sizes > 0
+        centroids = clusters.centroids.copy()
+        centroids[alive] = sums[alive] / sizes[alive, None]
+        moved = _assign(matrix, centroids)
+        settled = np.array_equal(moved.assignment, clusters.assignment)
+        clusters = moved
+        if settled:
+            break
+    return clusters
+
+
+def _assign(matrix: np.ndarray, centroids: np.ndarray) -> Clusters:
+    assignment = np.empty(len(matrix), dtype=np.int64)
+    squared = np.empty(len(matrix))
+    for part in chunks(len(matrix)):
+        distances = squared_euclidean(matrix[part], centroids)
+        assignment[part] = distances.argmin(axis=1)
+        squared[part] = distances[np.arange(len(distances)), assignment[part]]
+    return Clusters(centroids, assignment, squared)
+
+
+def nearest_to_centroids(matrix: np.ndarray, clusters: Clusters) -> np.ndarray:
+    """One row for each centroid, the nearest that is not taken yet, largest cluster first; distinct, (k,)."""
+    sizes = np.bincount(clusters.assignment, minlength=len(clusters.centroids))
+    free = np.ones(len(matrix), dtype=bool)
+    picks = []
+    for cluster in np.argsort(-sizes, kind="stable"):
+        distances = squared_euclidean(matrix, clusters.centroids[[cluster]])[:, 0]
+        picks.append(int(np.where(free, distances, np.inf).argmin()))
+        free[picks[-1]] = False
+    return np.array(picks, dtype=np.int64)

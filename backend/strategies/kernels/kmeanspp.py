@@ -1,0 +1,224 @@
+"""k-means++ seeding on factored rows: the sequential form of the authors, and an exact sampler of the same law."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from backend.strategies.kernels.outer_rows import (
+    Centres,
+    OuterRows,
+    lower_to,
+    squared_distances,
+    squared_norms,
+)
+
+F64 = np.dtype(np.float64)
+F32 = np.dtype(np.float32)
+BLOCK = 64
+# Refresh the bounds with a pass over all rows once this share of a window of proposals was refused.
+REFUSED_SHARE = 0.75
+WINDOW = 4 * BLOCK
+# Multiplications up to which the distances left after the last pick are worth computing for every row.
+EXACT_BELOW = 4e9
+REFINED_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Seeding:
+    """picks: (k,) row indices in draw order; weights: (n,) squared distance to the nearest pick or an upper bound
+    of it, 0 for rows that were no candidates; norms: (n,) squared norms."""
+
+    picks: np.ndarray
+    weights: np.ndarray
+    norms: np.ndarray
+
+
+def sequential_seeding(
+    rows: OuterRows,
+    k: int,
+    uniforms: Iterator[float],
+    *,
+    candidates: np.ndarray | None = None,
+    cdf_dtype: np.dtype = F64,
+    watch: Callable[[int, np.ndarray], None] | None = None,
+) -> Seeding:
+    """D^2 sampling as BADGE and BMMAL do it, one pass over the rows for each pick; time O(n k (C + D)).
+
+    The first pick has the largest norm (lowest index on ties). Each further one takes uniforms from the iterator:
+    the first index whose running sum of d^2 / sum d^2, in ``cdf_dtype``, reaches the draw; a draw that lands on a
+    pick is discarded. candidates: (n,) bool, rows that may be picked. watch(count, distances) sees the unsquared
+    distances used for the next draw, after ``count`` picks. Source: bmmal.md section 2.4.
+    """
+    norms = squared_norms(rows)
+    allowed = np.ones(len(rows), dtype=bool) if candidates is None else candidates
+    k = min(k, int(allowed.sum()))
+    if k == 0:
+        return Seeding(np.empty(0, dtype=np.int64), np.zeros(len(rows)), norms)
+    weights = np.where(allowed, np.inf, 0.0)
+    picks = [int(np.argmax(np.where(allowed, norms, -1.0)))]
+    chosen = set(picks)
+    while True:
+        lower_to(rows, norms, weights, Centres.of(rows, picks[-1:]), F64)
+        if watch is not None:
+            watch(len(picks), np.sqrt(weights))
+        if len(picks) == k:
+            break
+        total = weights.sum()
+        open_rows = np.flatnonzero(allowed)
+        if total <= 0:
+            # Only without an offset (plain vectors): all rows coincide with picks, any remaining one is as good.
+            rest = np.array([i for i in open_rows if i not in chosen])
+            picks.append(int(rest[int(next(uniforms) * len(rest))]))
+        else:
+            cdf = np.cumsum((weights / total).astype(cdf_dtype), dtype=cdf_dtype)
+            while True:
+                found = int(np.searchsorted(cdf, next(uniforms), side="left"))
+                found = found if found < len(cdf) else 0
+                if found not in chosen and allowed[found]:
+                    break
+            picks.append(found)
+        chosen.add(picks[-1])
+    return Seeding(np.array(picks, dtype=np.int64), weights, norms)
+
+
+def rejection_seeding(
+    rows: OuterRows,
+    k: int,
+    rng: np.random.Generator,
+    *,
+    candidates: np.ndarray | None = None,
+    first: int | None = None,
+) -> Seeding:
+    """Draws with exactly the law of ``sequential_seeding`` in one pass over the rows plus O(k^2 (C + D)).
+
+    Squared distances only fall as picks are added, so those of any earlier moment bound them from above: propose
+    from the old ones, accept with probability new / old, where new needs only the distances to the picks added
+    since. Too many refusals refresh all of them by one matrix product. Law checked by enumeration in the tests.
+    first: index of the first pick; default the largest norm (lowest index on ties).
+    Memory: two float64 vectors of length n and chunks. Source: field.md section 2; the idea is that of
+    Cohen-Addad et al., NeurIPS 2020.
+    """
+    norms = squared_norms(rows)
+    allowed = np.ones(len(rows), dtype=bool) if candidates is None else candidates
+    k = min(k, int(allowed.sum()))
+    if k == 0:
+        return Seeding(np.empty(0, dtype=np.int64), np.zeros(len(rows)), norms)
+    if first is None:
+        first = int(np.argmax(np.where(allowed, norms, -1.0)))
+    weights = np.where(allowed, np.inf, 0.0)
+    lower_to(rows, norms, weights, Centres.of(rows, [first]), F32)
+    sampler = _RejectionSampler(rows, norms, weights, [first], rng)
+    while len(sampler.picks) < k:
+        if not sampler.draw(k):
+            # Only without an offset (plain vectors): every row left coincides with a pick.
+            left = allowed.copy()
+            left[sampler.picks] = False
+            sampler.picks += rng.choice(np.flatnonzero(left), k - len(sampler.picks), replace=False).tolist()
+    weights[sampler.picks] = 0.0
+    return Seeding(np.array(sampler.picks, dtype=np.int64), weights, norms)
+
+
+def nearest_pick_distances(rows: OuterRows, seeding: Seeding) -> np.ndarray:
+    """Squared distance to the nearest pick, (n,), from the bounds in ``seeding``.
+
+    Exact for all rows when the product of rows and picks is small, else for the 4,096 rows with the largest bounds;
+    the others then keep the order of their bounds, scaled to stay below the exact ones.
+    """
+    weights = seeding.weights.copy()
+    picks = Centres.of(rows, seeding.picks)
+    width = picks.left.shape[1] + picks.right.shape[1]
+    if len(rows) * len(picks) * width <= EXACT_BELOW or len(rows) <= REFINED_ROWS:
+        lower_to(rows, seeding.norms, weights, picks, F32)
+        return weights
+    top = np.sort(np.argpartition(-weights, REFINED_ROWS)[:REFINED_ROWS])
+    block = Centres.of(rows, top)
+    exact = squared_distances(block.left.astype(F32), block.right.astype(F32), block.norms, picks, rows.offset).min(
+        axis=1
+    )
+    exact = np.minimum(exact, weights[top])
+    exact[weights[top] <= 0] = 0.0
+    others = np.ones(len(weights), dtype=bool)
+    others[top] = False
+    highest = weights[others].max()
+    if highest > 0:
+        weights[others] *= exact[exact > 0].min(initial=highest) / highest * (1.0 - 1e-9)
+    weights[top] = exact
+    return weights
+
+
+class _RejectionSampler:
+    """State of one rejection run: bounds (``weights``), picks, and the picks newer than the bounds."""
+
+    def __init__(
+        self,
+        rows: OuterRows,
+        norms: np.ndarray,
+        weights: np.ndarray,
+        picks: list[int],
+        rng: np.random.Generator,
+    ) -> None:
+        self.rows, self.norms, self.weights, self.picks, self.rng = rows, norms, weights, picks, rng
+        self.recent: Centres | None = None
+        self.proposed = self.refused = 0
+        self._retire(picks)
+        self._sum_up()
+
+    def _retire(self, picks: list[int]) -> None:
+        """A pick is never proposed again: its weight is 0, which is the law without replacement."""
+        self.weights[picks] = 0.0
+
+    def _sum_up(self) -> None:
+        self.cdf = np.cumsum(self.weights)
+        self.proposed = self.refused = 0
+
+    def _refresh(self) -> None:
+        if self.recent is not None:
+            lower_to(self.rows, self.norms, self.weights, self.recent, F32)
+        self.recent = None
+        self._retire(self.picks)
+        self._sum_up()
+
+    def draw(self, k: int) -> bool:
+        """Propose one block; append what is accepted, up to k picks in all. False when no row has weight left."""
+        if self.cdf[-1] <= 0:
+            return False
+        proposals = self._proposals()
+        stale = self.weights[proposals]
+        block = Centres.of(self.rows, proposals)
+        now = stale.copy()
+        if self.recent is not None:
+            now = np.minimum(now, self._distances(block, self.recent).min(axis=1))
+        among = self._distances(block, block)
+        accept = self.rng.random(len(proposals))
+        chosen = set(self.picks)
+        taken: list[int] = []
+        for position, index in enumerate(proposals.tolist()):
+            self.proposed += 1
+            if index in chosen or accept[position] * stale[position] >= now[position]:
+                self.refused += 1
+                continue
+            self.picks.append(index)
+            chosen.add(index)
+            taken.append(position)
+            np.minimum(now, among[:, position], out=now)
+            if len(self.picks) == k:
+                break
+        if taken:
+            fresh = block.at(taken)
+            self.recent = fresh if self.recent is None else self.recent.joined(fresh)
+        if self.proposed >= WINDOW and self.refused > REFUSED_SHARE * self.proposed:
+            self._refresh()
+        elif self.proposed >= WINDOW:
+            self.proposed = self.refused = 0
+        return True
+
+    def _proposals(self) -> np.ndarray:
+        found = np.searchsorted(self.cdf, self.rng.random(BLOCK) * self.cdf[-1], side="right")
+        last = int(np.flatnonzero(self.weights > 0)[-1]) if found.max() >= len(self.cdf) else 0
+        return np.where(found < len(self.cdf), found, last)
+
+    def _distances(self, block: Centres, centres: Centres) -> np.ndarray:
+        return squared_distances(block.left, block.right, block.norms, centres, self.rows.offset)

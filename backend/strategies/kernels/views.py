@@ -1,0 +1,77 @@
+"""The centred view of the features that distances are taken in (label_efficiency.md, recipe step 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+CHUNK_ROWS = 8192
+# A row this close to the mean has no direction left, only rounding; it becomes a zero row.
+NEGLIGIBLE = 1e-5
+
+
+@dataclass(frozen=True)
+class CentredView:
+    """z_m = (x - mu_m) / |x - mu_m| for x of unit length, mu_m the mean of the present rows; absent stays zero.
+
+    Squared distances are D2(i, j) = sum over m of |z_im - z_jm|^2, between 0 and 4 M. Rows are computed on demand,
+    so the view costs one mean vector a modality.
+    """
+
+    features: Mapping[str, np.ndarray]
+    means: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, features: Mapping[str, np.ndarray], *, rows: np.ndarray | None = None) -> CentredView:
+        """View whose means are taken over all rows, or over ``rows``; one pass, chunked."""
+        ordered = {name: features[name] for name in sorted(features)}
+        return cls(ordered, {name: _mean_direction(matrix, rows) for name, matrix in ordered.items()})
+
+    def __len__(self) -> int:
+        return len(next(iter(self.features.values())))
+
+    def rows(self, indices: np.ndarray | slice) -> np.ndarray:
+        """[z_1 | ... | z_M] of some rows, float32."""
+        blocks = []
+        for name, matrix in self.features.items():
+            unit, present = _unit_rows(matrix[indices])
+            unit -= self.means[name]
+            unit[~present] = 0.0
+            blocks.append(_unit_rows(unit, NEGLIGIBLE)[0].astype(np.float32))
+        return np.concatenate(blocks, axis=1)
+
+    def squared_distances(self, indices: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+        """D2 (b, a) float32 of some rows to rows of the view given as vectors."""
+        return squared_euclidean(self.rows(indices), anchors)
+
+
+def squared_euclidean(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """|l_i - r_j|^2, (b, a), clipped at 0."""
+    out = left @ right.T
+    out *= -2.0
+    out += np.einsum("ij,ij->i", left, left)[:, None]
+    out += np.einsum("ij,ij->i", right, right)[None, :]
+    return np.maximum(out, 0.0, out=out)
+
+
+def _unit_rows(block: np.ndarray, negligible: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """(rows of unit length in float64, which rows have a length above ``negligible``); the others become 0."""
+    rows = np.asarray(block, dtype=np.float64)
+    length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    present = length > negligible
+    scale = np.where(present, 1.0 / np.where(present, length, 1.0), 0.0)
+    return rows * scale[:, None], present
+
+
+def _mean_direction(matrix: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    total = np.zeros(matrix.shape[1])
+    count = 0
+    n = len(matrix) if rows is None else len(rows)
+    for begin in range(0, n, CHUNK_ROWS):
+        part = slice(begin, min(begin + CHUNK_ROWS, n))
+        unit, present = _unit_rows(matrix[part if rows is None else rows[part]])
+        total += unit.sum(axis=0)
+        count += int(present.sum())
+    return total / max(count, 1)

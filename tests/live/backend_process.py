@@ -1,0 +1,133 @@
+"""The backend as its user runs it: `mmal web` and `mmal worker` as processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+
+from backend.rounds.services import Services
+from backend.settings import Settings
+
+REPOSITORY = Path(__file__).parents[2]
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(what: str, check: Callable[[], T], seconds: float = 60.0, pause: float = 0.1) -> T:
+    """The first true answer of `check`; fails with the words of `what` when none comes."""
+    until = time.monotonic() + seconds
+    while True:
+        found = check()
+        if found:
+            return found
+        if time.monotonic() > until:
+            raise AssertionError(f"waited {seconds:.0f} s in vain for: {what}")
+        time.sleep(pause)
+
+
+class BackendProcess:
+    """Web and worker on one data folder.
+
+    Parameters
+    ----------
+    environment
+        Further variables, such as {"MMAL_HOLD_AT": "imported"}.
+    """
+
+    def __init__(
+        self, data_dir: Path, label_studio_url: str, api_key: str, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.port = free_port()
+        self.url = f"http://localhost:{self.port}"
+        self.data_dir = data_dir
+        self.log = data_dir / "backend.log"
+        data_dir.mkdir(parents=True, exist_ok=True)
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("MMAL_")},
+            "LABEL_STUDIO_URL": label_studio_url,
+            "LABEL_STUDIO_API_KEY": api_key,
+            "PORT": str(self.port),
+            "MMAL_DATA_DIR": str(data_dir),
+            "MMAL_ENCODER": "import:tests.live.toy_encoder:make",
+            "MMAL_LEASE_SECONDS": "3",
+            "MMAL_WEB_WORKERS": "1",
+            "PYTHONPATH": str(REPOSITORY),
+            **(environment or {}),
+        }
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, *names: str) -> BackendProcess:
+        """Start web and worker, or only the one named."""
+        for name in names or ("web", "worker"):
+            with open(self.log, "ab") as log:
+                self.processes[name] = subprocess.Popen(
+                    [sys.executable, "-m", "backend.cli", name],
+                    cwd=REPOSITORY, env=self.environment, stdout=log, stderr=log, start_new_session=True,
+                )  # fmt: skip
+        if "web" in self.processes:
+            wait_for("the web process to answer /health", self._healthy, 60)
+        return self
+
+    def stop(self, *names: str) -> None:
+        """End in peace."""
+        self._end(signal.SIGTERM, names)
+
+    def kill9(self, *names: str) -> None:
+        """End as a power cut would: the whole process group, at once."""
+        self._end(signal.SIGKILL, names)
+
+    def services(self) -> Services:
+        """A look into the store of this backend."""
+        aliases = {
+            "LABEL_STUDIO_URL": "label_studio_url", "LABEL_STUDIO_API_KEY": "label_studio_api_key", "PORT": "port",
+        }  # fmt: skip
+        values: dict[str, Any] = {aliases[k]: v for k, v in self.environment.items() if k in aliases}
+        values |= {k[5:].lower(): v for k, v in self.environment.items() if k.startswith("MMAL_")}
+        return Services(Settings(**values))
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `mmal` as an admin would."""
+        return subprocess.run(
+            [sys.executable, "-m", "backend.cli", *arguments],
+            cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    def _healthy(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/health", timeout=1).ok
+        except requests.RequestException:
+            return False
+
+    def _end(self, number: int, names: tuple[str, ...]) -> None:
+        for name in names or tuple(self.processes):
+            process = self.processes.pop(name, None)
+            if process is None:
+                continue
+            if process.poll() is None:
+                os.killpg(process.pid, number)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def __enter__(self) -> BackendProcess:
+        return self.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()

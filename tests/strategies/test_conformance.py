@@ -1,0 +1,273 @@
+"""What every registered strategy must do. A new strategy is tested here by being registered."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import backend.strategies
+from backend.errors import InvalidOption, PoolInvalid, StrategyUnsuited, UnknownOption, UnknownStrategy
+from backend.strategies import Pool, create_strategy, describe, strategy_names
+from backend.strategies.base import NEEDS, Strategy
+from backend.strategies.registry import strategy_class
+
+ALL = strategy_names()
+# Files of the package that hold no strategy; every other one must be registered.
+INFRASTRUCTURE = {"__init__", "base", "explain", "pool", "registry"}
+
+every_strategy = pytest.mark.parametrize("name", ALL)
+
+
+def pick(name: str, pool: Pool, k: int, seed: int = 0, **options):
+    return create_strategy(name, **options).select(pool, k, np.random.default_rng(seed))
+
+
+def assert_sound(selection, pool: Pool, expected: int) -> None:
+    """The promises of ``Selection`` that hold whatever the strategy and the pool."""
+    picks = selection.indices
+    assert picks.dtype.kind == "i"
+    assert len(picks) == len(set(picks.tolist())) == expected
+    assert not pool.labelled[picks].any()
+    assert selection.utilities.shape == (len(pool),)
+    assert np.isfinite(selection.utilities).all()
+    for part, values in selection.parts.items():
+        assert values.shape == (expected,), part
+        assert np.isfinite(values).all(), part
+    for part in {"uncertainty", "novelty", "disagreement", "missing"} & set(selection.parts):
+        assert ((selection.parts[part] >= 0) & (selection.parts[part] <= 1)).all(), part
+    queue = selection.queue(pool.labelled, len(pool))
+    assert sorted(queue.tolist()) == pool.unlabelled.tolist()
+    np.testing.assert_array_equal(queue[:expected], picks)
+    # Utilities alone give the same queue: picks first, in pick order, labelled rows last.
+    by_utility = np.argsort(-selection.utilities, kind="stable")
+    np.testing.assert_array_equal(by_utility[: len(queue)], queue)
+
+
+def drop(modality: str, rows: slice):
+    def change(features):
+        features = {name: matrix.copy() for name, matrix in features.items()}
+        features[modality][rows] = 0
+        return features
+
+    return change
+
+
+POOLS = {
+    "plain": {},
+    "no labels": {"n_labelled": 0},
+    "one label": {"n_labelled": 1},
+    "one class seen": {"relabel": lambda y: np.where(y >= 0, 2, -1)},
+    "two classes": {"n_classes": 2},
+    "many classes, few seen": {"n_classes": 30, "n_labelled": 8},
+    "multi-label": {"multi_label": True},
+    "multi-label, one class never, one always": {
+        "multi_label": True,
+        "relabel": lambda y: np.where(y < 0, y, np.concatenate([0 * y[:, :1], 0 * y[:, 1:2] + 1, y[:, 2:]], axis=1)),
+    },
+    "multi-label without labels": {"multi_label": True, "n_labelled": 0},
+    "some images missing": {"change": drop("image", slice(0, 40))},
+    "all texts missing": {"change": drop("text", slice(None))},
+    "some records empty": {"change": lambda f: drop("text", slice(0, 30))(drop("image", slice(0, 30))(f))},
+    "all records empty": {"change": lambda f: drop("text", slice(None))(drop("image", slice(None))(f))},
+    "every record four times": {"change": lambda f: {m: np.repeat(z[::4], 4, axis=0) for m, z in f.items()}},
+    "all records alike": {"change": lambda f: {m: np.repeat(z[:1], len(z), axis=0) for m, z in f.items()}},
+    "half precision": {"change": lambda f: {m: z.astype(np.float16) for m, z in f.items()}},
+    "three modalities": {"modalities": ("audio", "image", "text")},
+}
+
+
+@every_strategy
+@pytest.mark.parametrize("case", POOLS)
+@pytest.mark.parametrize("k", [1, 7])
+def test_selection_is_sound(name, case, k, make_pool):
+    pool = make_pool(**POOLS[case])
+    assert_sound(pick(name, pool, k), pool, k)
+
+
+@every_strategy
+@pytest.mark.parametrize("case", ["plain", "no labels", "all records alike", "multi-label"])
+def test_asking_for_all_or_more_returns_what_there_is(name, case, make_pool):
+    pool = make_pool(n=60, **{"n_labelled": 20, **POOLS[case]})
+    free = int((~pool.labelled).sum())
+    for k in (free, free + 1, 10 * free):
+        assert_sound(pick(name, pool, k), pool, free)
+
+
+@every_strategy
+def test_nothing_asked_or_nothing_left_gives_an_empty_selection(name, make_pool):
+    pool = make_pool()
+    assert len(pick(name, pool, 0).indices) == 0
+    full = make_pool(n=30, n_labelled=30)
+    assert len(pick(name, full, 5).indices) == 0
+    with pytest.raises(InvalidOption, match="batch_size is -1"):
+        pick(name, pool, -1)
+
+
+@every_strategy
+@pytest.mark.parametrize("case", ["plain", "no labels", "every record four times", "one class seen"])
+def test_same_seed_same_picks(name, case, make_pool):
+    pool = make_pool(n=300, **POOLS[case])
+    first, again = pick(name, pool, 20, seed=3), pick(name, pool, 20, seed=3)
+    np.testing.assert_array_equal(first.indices, again.indices)
+    np.testing.assert_array_equal(first.utilities, again.utilities)
+
+
+@every_strategy
+@pytest.mark.parametrize("case", ["plain", "no labels", "multi-label"])
+def test_selecting_changes_nothing_in_the_pool(name, case, make_pool):
+    pool = make_pool(**POOLS[case])
+    arrays = [*pool.features.values(), pool.labelled, pool.labels]
+    if pool.probabilities is not None:
+        arrays.append(pool.probabilities)
+    before = [array.copy() for array in arrays]
+    pick(name, pool, 9)
+    for array, kept in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, kept)
+
+
+@every_strategy
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_memory_mapped_features_give_the_same_picks(name, dtype, make_pool, tmp_path):
+    def to_dtype(features):
+        return {m: z.astype(dtype) for m, z in features.items()}
+
+    def to_disk(features):
+        for m, z in to_dtype(features).items():
+            np.save(tmp_path / f"{m}.npy", z)
+        return {m: np.load(tmp_path / f"{m}.npy", mmap_mode="r") for m in features}
+
+    np.testing.assert_array_equal(
+        pick(name, make_pool(change=to_disk), 12).indices, pick(name, make_pool(change=to_dtype), 12).indices
+    )
+
+
+@every_strategy
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_probabilities_of_exactly_0_and_1_are_no_special_case(name, multi_label, make_pool):
+    pool = make_pool(n_classes=3, multi_label=multi_label)
+    sure = np.eye(3, dtype=np.float32)[np.arange(len(pool)) % 3]
+    for p in (sure, np.concatenate([sure[:60], pool.probabilities[60:]])):
+        certain = Pool(
+            pool.features,
+            pool.labelled,
+            pool.labels,
+            3,
+            multi_label,
+            p,
+            {s: p for s in pool.coalition_probabilities},
+            {m: p for m in pool.modalities},
+        )
+        assert_sound(pick(name, certain, 30), certain, 30)
+
+
+@every_strategy
+def test_one_modality_is_enough_unless_declared_otherwise(name, make_pool):
+    pool = make_pool(modalities=("text",))
+    strategy = create_strategy(name)
+    if "two_modalities" in describe(name).needs:
+        with pytest.raises(StrategyUnsuited, match="compares modalities"):
+            strategy.check(multi_label=False, n_classes=5, modalities=("text",))
+    else:
+        strategy.check(multi_label=False, n_classes=5, modalities=("text",))
+    assert_sound(pick(name, pool, 7), pool, 7)
+
+
+@every_strategy
+def test_a_project_of_one_class_is_refused_where_predictions_are_needed(name):
+    strategy = create_strategy(name)
+    if "probabilities" in describe(name).needs:
+        with pytest.raises(StrategyUnsuited, match="1 class"):
+            strategy.check(multi_label=False, n_classes=1, modalities=("image", "text"))
+    else:
+        strategy.check(multi_label=False, n_classes=1, modalities=("image", "text"))
+    strategy.check(multi_label=False, n_classes=2, modalities=("image", "text"))
+
+
+@every_strategy
+def test_multi_label_is_refused_exactly_where_declared(name):
+    strategy = create_strategy(name)
+    if "single_label" in describe(name).needs:
+        with pytest.raises(StrategyUnsuited, match="single-choice"):
+            strategy.check(multi_label=True, n_classes=5, modalities=("image", "text"))
+    else:
+        strategy.check(multi_label=True, n_classes=5, modalities=("image", "text"))
+
+
+@every_strategy
+def test_labels_without_a_head_are_an_error_where_predictions_are_needed(name, make_pool):
+    pool = make_pool()
+    headless = Pool(pool.features, pool.labelled, pool.labels, pool.n_classes)
+    if "probabilities" in describe(name).needs:
+        with pytest.raises(PoolInvalid, match="probabilities is None"):
+            pick(name, headless, 5)
+    else:
+        assert_sound(pick(name, headless, 5), headless, 5)
+
+
+@every_strategy
+def test_cold_start_is_delegated_to_the_chosen_strategy(name, make_pool):
+    pool = make_pool(n_labelled=0)
+    if "cold_start" not in describe(name).options:
+        pytest.skip("needs no labels")
+    for start in ("kmeans_cold_start", "random"):
+        np.testing.assert_array_equal(pick(name, pool, 9, cold_start=start).indices, pick(start, pool, 9).indices)
+
+
+@every_strategy
+def test_reasons_can_be_told_for_each_pick(name, make_pool):
+    parts = pick(name, make_pool(change=drop("image", slice(0, 40))), 100).parts
+    assert {"uncertainty", "novelty", "disagreement", "missing"} <= set(parts)
+    assert set(np.unique(parts["disagreement"])) == {0.0, 1.0}
+    assert parts["missing"].sum() > 0
+    # A record that lacks a modality has nothing to disagree with.
+    assert not parts["disagreement"][parts["missing"] == 1].any()
+
+
+@every_strategy
+def test_names_paper_needs_options_and_complexity_are_stated(name):
+    kind, info = strategy_class(name), describe(name)
+    doc = inspect.getdoc(kind) or ""
+    source = re.search(r"Source: .*(19|20)\d\d", doc, flags=re.DOTALL)
+    assert source, f"{kind.__name__} must name its source with a year in its docstring"
+    assert info.name == name
+    assert info.title
+    assert info.paper
+    assert info.complexity.startswith("O(")
+    assert info.needs <= NEEDS
+    assert set(info.options) == set(info.option_help)
+    assert all(info.option_help.values())
+
+
+@every_strategy
+def test_wrong_options_are_refused_when_configured(name):
+    with pytest.raises(UnknownOption, match="has no option 'colour'"):
+        create_strategy(name, colour=1)
+    for option, default in describe(name).options.items():
+        assert getattr(create_strategy(name, **{option: default}), option) == default
+        for wrong in (None, [], "no such value", True):
+            with pytest.raises(InvalidOption, match=option):
+                create_strategy(name, **{option: wrong})
+
+
+def test_an_unknown_strategy_lists_the_known_ones():
+    with pytest.raises(UnknownStrategy, match=r"'magic'.*auto.*badge.*random"):
+        create_strategy("magic")
+
+
+def test_every_file_of_the_package_is_registered_or_infrastructure():
+    folder = Path(backend.strategies.__file__).parent
+    registered = {Path(inspect.getfile(strategy_class(name))).stem for name in ALL}
+    assert {path.stem for path in folder.glob("*.py")} == registered | INFRASTRUCTURE
+
+
+def test_every_concrete_strategy_class_is_registered():
+    for path in Path(backend.strategies.__file__).parent.glob("*.py"):
+        module = importlib.import_module(f"backend.strategies.{path.stem}")
+        for _, kind in inspect.getmembers(module, inspect.isclass):
+            if issubclass(kind, Strategy) and not inspect.isabstract(kind):
+                assert strategy_class(kind.name) is kind
