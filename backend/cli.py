@@ -17,12 +17,14 @@ project_app = typer.Typer(help="Create, attach and detach projects.", no_args_is
 strategy_app = typer.Typer(help="See and switch acquisition strategies.", no_args_is_help=True)
 queue_app = typer.Typer(help="See the published queue, put skipped tasks back.", no_args_is_help=True)
 round_app = typer.Typer(help="Start rounds and look at past ones.", no_args_is_help=True)
+embed_app = typer.Typer(help="Embedding: what could not be read, and trying again.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sets of the benchmarks.", no_args_is_help=True)
 for name, group in (
     ("project", project_app),
     ("strategy", strategy_app),
     ("queue", queue_app),
     ("round", round_app),
+    ("embed", embed_app),
     ("data", data_app),
 ):
     app.add_typer(group, name=name)
@@ -297,6 +299,23 @@ def round_list(project: ProjectOption) -> None:
     from backend.rounds.report import round_lines
 
     typer.echo("\n".join(round_lines(_services(), project)))
+
+
+@embed_app.command("problems")
+def embed_problems(project: ProjectOption) -> None:
+    """Tasks with an image or text that could not be read, and why."""
+    from backend.store import tasks
+
+    for task_id, modality, problem in tasks.problems(_services().store, project):
+        typer.echo(f"task {task_id}: {modality}: {problem}")
+
+
+@embed_app.command("retry")
+def embed_retry(project: ProjectOption) -> None:
+    """Read those tasks again (the worker does so by itself at start and daily)."""
+    from backend.store import tasks
+
+    typer.echo(f"project {project}: {tasks.retry_problems(_services().store, project)} tasks are read again")
 
 
 @data_app.command("get")

@@ -213,3 +213,23 @@ class MediaNotAnImage(MediaError):
 
 class MediaDamaged(MediaError):
     """The picture is truncated or broken."""
+
+
+class SimulationError(MmalError):
+    """A replay of labelled data cannot be run as asked."""
+
+
+class DataSourceUnavailable(SimulationError):
+    """A package with data cannot be downloaded or unpacked here."""
+
+
+class UnknownDataset(SimulationError, ConfigurationError):
+    """No data set of this name can be built."""
+
+
+class DatasetInvalid(SimulationError):
+    """A data set's folder is incomplete or its files contradict one another."""
+
+
+class ReplayInvalid(SimulationError, ConfigurationError):
+    """Budget, batch, split or share of a replay make no sense together."""

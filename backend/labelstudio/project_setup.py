@@ -101,6 +101,11 @@ def attach(
         backend = _connection(client, project_id, backend_url, options, auth, changes)
     except LabelStudioRefused as refused:
         raise _with_remedy(refused, backend_url) from refused
+    if client.project(project_id).model_version == backend.title:
+        # Connecting puts the title in force. Label Studio then calls /predict for every task that it serves,
+        # and serves at random; with none in force it only does the latter, until the first queue.
+        client.set_model_version(project_id, None)
+        changes.append("connection's title no longer in force as a version")
     if remove_automatic_webhook(client, project_id, backend_url):
         changes.append("automatic webhook removed")
     if add_queue_tab(client, project_id):

@@ -68,7 +68,8 @@ class Publishing(TaskReading):
     def model_versions(self, project_id: int) -> dict[str, int]:
         """Number of stored predictions of each version."""
         answer = self.http.request("GET", f"/api/projects/{project_id}/model-versions/")
-        return {str(version): int(count) for version, count in (answer or {}).items()}
+        # The name in force is listed with 0 even when it is a connection's title and no version at all.
+        return {str(version): int(count) for version, count in (answer or {}).items() if count}
 
     def delete_model_version(self, project_id: int, version: str) -> int:
         """Delete a version's predictions, 4-5 ms each, and return their number.

@@ -41,7 +41,7 @@ def load_arrays(services: Services, project_id: int, schema: TaskSchema) -> Roun
     rows = tasks.vector_rows(services.store, project_id, services.encoder_id)
     position = {choice: i for i, choice in enumerate(schema.choices)}
     task_ids = np.array([row[0] for row in rows], np.int64)
-    labelled = np.array([row[1] == "label" for row in rows], np.bool_)
+    labelled = np.fromiter((row[1] == "label" for row in rows), np.bool_, len(rows))
     labels: NDArray[np.integer]
     if schema.multi_label:
         labels = np.zeros((len(rows), len(position)), np.int8)

@@ -1,8 +1,9 @@
-"""For fault tests: a worker that stands still at a named point of a round until it is killed."""
+"""For fault tests: a worker that stands still at a named point of a round until it is killed or let go."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from backend.rounds.pipeline import POINTS
 
 
 def hold_at(point: str, data_dir: Path) -> Callable[[str], None]:
-    """A callback that, at `point`, leaves a file `held` in the data folder and never returns.
+    """A callback that, the first time `point` is reached, makes a file `held` in the data folder and waits until
+    somebody removes it.
 
     Raises
     ------
@@ -23,9 +25,15 @@ def hold_at(point: str, data_dir: Path) -> Callable[[str], None]:
     if point not in POINTS:
         raise ConfigurationError(f"MMAL_HOLD_AT = {point!r} is no point of a round. Use one of: {', '.join(POINTS)}")
 
+    flag = data_dir / "held"
+    done = threading.Event()
+
     def hold(reached: str) -> None:
-        if reached == point:
-            (data_dir / "held").write_text(point)
-            threading.Event().wait()
+        if reached != point or done.is_set():
+            return
+        done.set()
+        flag.write_text(point)
+        while flag.exists():
+            time.sleep(0.05)
 
     return hold

@@ -26,7 +26,8 @@ def _services() -> Services:
 @routes.get("/strategies")
 def strategies() -> ResponseReturnValue:
     """All strategies with their options."""
-    return jsonify([asdict(describe(name)) for name in strategy_names()])
+    infos = map(describe, strategy_names())
+    return jsonify([{**asdict(info), "needs": sorted(info.needs)} for info in infos])
 
 
 @routes.get("/projects")

@@ -7,24 +7,26 @@ keywords repeat the folder name (so they are not read), and one PNG has 231 mill
 
 from __future__ import annotations
 
+import html
 import re
+import struct
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from PIL import Image
+from backend.errors import DataSourceUnavailable
 
 PNG_FOLDER = Path("usr/share/openclipart/png")
 SVG_FOLDER = Path("usr/share/openclipart/svg")
 PACKAGES = ("openclipart-png", "openclipart-svg")
 MAX_PIXELS = 4_000_000
-# A title and description shared by more drawings than this describe none of them.
+# A title and description shared by more files than this (links counted) describe none of them.
 MAX_SHARED = 2
 _WORK = "{http://web.resource.org/cc/}Work"
 _DC = "{http://purl.org/dc/elements/1.1/}"
-_CREDIT = re.compile(r"^\s*clip-?art by [\w.]+(?: [\w.]+)? - ", re.IGNORECASE)
-_SERIAL = re.compile(r"[\s_\-.,#(]*(?:\d+|[ivx]{2,})\)?$", re.IGNORECASE)
+_CREDIT = re.compile(r"^\s*clip-?art by .{3,40}? - ", re.IGNORECASE)
+_SERIAL = re.compile(r"(?:[\s_\-.,#(]*\d+|[\s_\-.,#(]+[ivx]+)\)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -47,29 +49,31 @@ def read_drawings(unpacked: Path) -> list[Drawing]:
 
     Raises
     ------
-    FileNotFoundError
+    DataSourceUnavailable
         The folder does not hold both packages.
     """
     png_root, svg_root = unpacked / PNG_FOLDER, unpacked / SVG_FOLDER
     for folder in (png_root, svg_root):
         if not folder.is_dir():
-            raise FileNotFoundError(f"{unpacked} lacks {folder.relative_to(unpacked)}; unpack {' and '.join(PACKAGES)}")
-    found = []
+            wanted = folder.relative_to(unpacked)
+            raise DataSourceUnavailable(f"{unpacked} lacks {wanted}. Unpack {' and '.join(PACKAGES)} into it.")
+    words = {}
     for png in sorted(png_root.rglob("*.png")):
         relative = png.relative_to(png_root)
         svg = (svg_root / relative).with_suffix(".svg")
-        if png.is_symlink() or not svg.is_file():
-            continue
-        title, description = _words(svg)
-        if title and not _too_large(png):
-            found.append(Drawing(relative.as_posix(), relative.parts[:-1], title, description))
-    shared = Counter((drawing.title, drawing.description) for drawing in found)
-    return [drawing for drawing in found if shared[drawing.title, drawing.description] <= MAX_SHARED]
+        if svg.is_file():
+            words[relative] = _words(svg)
+    shared = Counter(words.values())
+    return [
+        Drawing(relative.as_posix(), relative.parts[:-1], *own)
+        for relative, own in words.items()
+        if own[0] and shared[own] <= MAX_SHARED and _is_usable(png_root / relative)
+    ]
 
 
 def spoken_title(title: str) -> str:
     """Return the title without credit, file-name punctuation and serial number, for people to read."""
-    text = _CREDIT.sub("", title).replace("_", " ")
+    text = _CREDIT.sub("", html.unescape(title)).replace("_", " ")
     text = re.sub(r"\.(svg|png)$", "", " ".join(text.split()), flags=re.IGNORECASE)
     return _SERIAL.sub("", text).strip(" -_.,")
 
@@ -87,9 +91,13 @@ def _words(svg: Path) -> tuple[str, str]:
     return title, description
 
 
-def _too_large(png: Path) -> bool:
-    try:
-        with Image.open(png) as image:
-            return image.width * image.height > MAX_PIXELS
-    except Image.DecompressionBombError:
-        return True
+def _is_usable(png: Path) -> bool:
+    if png.is_symlink():
+        return False
+    with open(png, "rb") as file:
+        header = file.read(24)
+    if header[12:16] != b"IHDR":
+        return False
+    # Read by hand: Pillow warns about, or refuses, sizes that are only to be looked at here.
+    width, height = struct.unpack(">II", header[16:24])
+    return 0 < width * height <= MAX_PIXELS

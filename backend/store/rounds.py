@@ -118,7 +118,7 @@ def remaining(store: Store, round_id: int) -> tuple[int, int]:
             .where(QueueEntry.round_id == round_id, ~Task.deleted, in_pool())
             .group_by(QueueEntry.role)
         )
-        left: dict[str, int] = dict(rows.tuples().all())
+        left: dict[str, int] = dict(rows.all())
     return sum(left.values()), sum(count for role, count in left.items() if role != "reserve")
 
 

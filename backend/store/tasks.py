@@ -140,7 +140,7 @@ def counts(store: Store, project_id: int, encoder_id: str) -> Counts:
     mine = (Task.project_id == project_id, ~Task.deleted)
     with store.reading() as session:
         by_label: dict[str, int] = dict(
-            session.execute(select(Task.label_kind, func.count()).where(*mine).group_by(Task.label_kind)).tuples().all()
+            session.execute(select(Task.label_kind, func.count()).where(*mine).group_by(Task.label_kind)).all()
         )
         embedded = session.scalar(select(func.count()).where(*mine, Task.embedded_with == encoder_id)) or 0
         pool = session.scalar(select(func.count()).where(*mine, Task.embedded_with == encoder_id, in_pool())) or 0
@@ -153,7 +153,7 @@ def counts(store: Store, project_id: int, encoder_id: str) -> Counts:
                 select(AnswerRow.was_cancelled, func.count())
                 .where(AnswerRow.project_id == project_id)
                 .group_by(AnswerRow.was_cancelled)
-            ).tuples().all()
+            ).all()
         )
     return Counts(
         live=sum(by_label.values()),
@@ -300,5 +300,22 @@ def unsettled(store: Store, project_id: int) -> list[tuple[int, str]]:
                 select(Task.task_id, Task.label_kind)
                 .where(Task.project_id == project_id, ~Task.deleted, Task.label_kind.in_(("tie", "unreadable")))
                 .order_by(Task.task_id)
-            ).tuples()
+            ).all()
         )
+
+
+def problems(store: Store, project_id: int) -> list[tuple[int, str, str]]:
+    """(task, modality, why) of every image and text that could not be read."""
+    with store.reading() as session:
+        rows = session.execute(
+            select(Task.task_id, Task.image_problem, Task.text_problem)
+            .where(Task.project_id == project_id, ~Task.deleted)
+            .where(or_(Task.image_problem != "", Task.text_problem != ""))
+            .order_by(Task.task_id)
+        ).all()
+    return [
+        (task_id, modality, problem)
+        for task_id, image, text in rows
+        for modality, problem in (("image", image), ("text", text))
+        if problem
+    ]

@@ -36,7 +36,7 @@ def unit_rows(matrix: np.ndarray) -> np.ndarray:
     return (matrix / np.where(length > 0, length, 1.0)).astype(np.float32)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_pool() -> Callable[..., Pool]:
     """Builds a pool of ``n`` records, ``n_labelled`` of them labelled, in ``n_classes`` clusters."""
 
@@ -66,9 +66,7 @@ def make_pool() -> Callable[..., Pool]:
         labels = relabel(labels)
         head = None
         if n_labelled:
-            head = LateFusionHead.fit(
-                features, labels, n_classes=n_classes, multi_label=multi_label, calibrate=False
-            )
+            head = LateFusionHead.fit(features, labels, n_classes=n_classes, multi_label=multi_label, calibrate=False)
         return Pool.from_head(features, labels, labelled, head, n_classes=n_classes, multi_label=multi_label)
 
     return build

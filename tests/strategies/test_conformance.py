@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import re
@@ -81,11 +82,17 @@ POOLS = {
 }
 
 
+@pytest.fixture(scope="module")
+def pool_of(make_pool):
+    """The pool of a case, built once: that strategies leave it alone is a test of its own."""
+    return functools.cache(lambda case: make_pool(**POOLS[case]))
+
+
 @every_strategy
 @pytest.mark.parametrize("case", POOLS)
 @pytest.mark.parametrize("k", [1, 7])
-def test_selection_is_sound(name, case, k, make_pool):
-    pool = make_pool(**POOLS[case])
+def test_selection_is_sound(name, case, k, pool_of):
+    pool = pool_of(case)
     assert_sound(pick(name, pool, k), pool, k)
 
 
@@ -159,8 +166,8 @@ def test_probabilities_of_exactly_0_and_1_are_no_special_case(name, multi_label,
             3,
             multi_label,
             p,
-            {s: p for s in pool.coalition_probabilities},
-            {m: p for m in pool.modalities},
+            dict.fromkeys(pool.coalition_probabilities, p),
+            dict.fromkeys(pool.modalities, p),
         )
         assert_sound(pick(name, certain, 30), certain, 30)
 
@@ -209,11 +216,9 @@ def test_labels_without_a_head_are_an_error_where_predictions_are_needed(name, m
         assert_sound(pick(name, headless, 5), headless, 5)
 
 
-@every_strategy
+@pytest.mark.parametrize("name", [name for name in ALL if "probabilities" in describe(name).needs])
 def test_cold_start_is_delegated_to_the_chosen_strategy(name, make_pool):
     pool = make_pool(n_labelled=0)
-    if "cold_start" not in describe(name).options:
-        pytest.skip("needs no labels")
     for start in ("kmeans_cold_start", "random"):
         np.testing.assert_array_equal(pick(name, pool, 9, cold_start=start).indices, pick(start, pool, 9).indices)
 

@@ -71,17 +71,15 @@ def test_gradient_embedding_equals_the_authors(golden, modulated, key):
 
 def test_multi_label_badge_embedding_equals_the_authors(golden):
     g = golden("embed")
-    found = materialised(
-        rows_of(g, modulated=False, probabilities="probs_ml", multi_label=True), slice(None)
-    )
+    found = materialised(rows_of(g, modulated=False, probabilities="probs_ml", multi_label=True), slice(None))
     np.testing.assert_allclose(found, g["emb_badge_ml"], rtol=2e-5, atol=1e-7)
 
 
 def test_multi_label_bmmal_embedding_lacks_only_the_authors_doubling_of_positives(golden):
     g = golden("embed")
-    found = materialised(
-        rows_of(g, modulated=True, probabilities="probs_ml", multi_label=True), slice(None)
-    ).reshape(len(g["z1"]), g["probs_ml"].shape[1], -1)
+    found = materialised(rows_of(g, modulated=True, probabilities="probs_ml", multi_label=True), slice(None)).reshape(
+        len(g["z1"]), g["probs_ml"].shape[1], -1
+    )
     doubled = np.where(g["probs_ml"] >= 0.5, 2.0, 1.0)[:, :, None]
     np.testing.assert_allclose((found * doubled).reshape(len(found), -1), g["emb_bmmal_ml"], rtol=2e-5, atol=1e-7)
 

@@ -20,22 +20,24 @@ TINY = 1e-30
 
 @dataclass(frozen=True)
 class Coverage:
-    """picks: (k,) positions among the candidates; gains: (k,) gain of each when it was picked;
-    remaining: (s,) gain of every candidate after the batch."""
+    """picks: (k,) positions; gains: (k,) gain of each when it was picked; remaining: (r,) gains after the batch."""
 
     picks: np.ndarray
     gains: np.ndarray
     remaining: np.ndarray
 
 
-def similarity(view: CentredView, rows: np.ndarray, columns: np.ndarray, width: float) -> np.ndarray:
-    """exp(-D2 / width) float32 (rows, columns); memory of the result plus one block."""
-    right = view.rows(columns)
-    out = np.empty((len(rows), len(columns)), dtype=np.float32)
+def similarity(view: CentredView, rows: np.ndarray, width: float) -> np.ndarray:
+    """exp(-D2 / width) of the rows among themselves, float32 (r, r); memory of the result, the rows and one block."""
+    vectors = view.rows(rows)
+    out = np.empty((len(rows), len(rows)), dtype=np.float32)
     for begin in range(0, len(rows), KERNEL_ROWS):
-        block = squared_euclidean(view.rows(rows[begin : begin + KERNEL_ROWS]), right)
+        end = min(begin + KERNEL_ROWS, len(rows))
+        block = squared_euclidean(vectors[begin:end], vectors[begin:])
         block *= -1.0 / width
-        np.exp(block, out=out[begin : begin + KERNEL_ROWS])
+        np.exp(block, out=out[begin:end, begin:])
+        out[end:, begin:end] = out[begin:end, end:].T
+    np.fill_diagonal(out, 1.0)
     return out
 
 
@@ -52,28 +54,33 @@ def coverage_by(view: CentredView, rows: np.ndarray, anchors: np.ndarray, width:
 
 
 def greedy_coverage(
-    kernel: np.ndarray, weights: np.ndarray, covered: np.ndarray, k: int, fallback: np.ndarray
+    kernel: np.ndarray, uncertainty: np.ndarray, weights: np.ndarray, covered: np.ndarray, k: int
 ) -> Coverage:
     """k times: argmax_x of sum_i weights_i [kernel_ix - covered_i]_+, then covered_i <- max(covered_i, kernel_ix).
 
-    kernel: (r, s) float32, reference rows by candidates; weights: (r,) >= 0; covered: (r,) in [0, 1], coverage by
-    what is labelled; fallback: (s,) order of the candidates once nothing is left to cover. After a pick only the
-    reference rows that it covers better are summed again. k <= s. Time O(r s) and then O(changed rows s) a pick.
+    kernel: (r, r) float32 with ones on the diagonal; rows and candidates are the same records. uncertainty: (r,) of
+    these records; weights: (r,) what each stands for in the sum: its own uncertainty, or more where the records are
+    a sample. A candidate covers itself only once, whatever it stands for, so its own term counts its uncertainty
+    and not its weight. covered: (r,) in [0, 1], coverage by what is labelled. k <= r.
+    After a pick only the rows that it covers better are summed again: O(r^2), then O(changed rows r) a pick.
+    Once nothing is left to cover, by falling uncertainty.
     """
     covered = covered.astype(np.float32)
+    excess = (weights - uncertainty).astype(np.float32)
     weights = weights.astype(np.float32)
-    gains = np.zeros(kernel.shape[1])
+    sums = np.zeros(len(kernel))
     useful = np.flatnonzero((weights > 0) & (covered < 1))
-    _lower(gains, kernel, weights, useful, covered, np.ones_like(covered), sign=1.0)
-    floor = EXHAUSTED * max(float(gains.max(initial=0.0)), TINY)
-    open_ = np.ones(len(gains), dtype=bool)
+    _lower(sums, kernel, weights, useful, covered, np.ones_like(covered), sign=1.0)
+    open_ = np.ones(len(sums), dtype=bool)
     picks: list[int] = []
     at_pick: list[float] = []
+    gains = sums - excess * (1.0 - covered)
+    floor = EXHAUSTED * max(float(gains.max(initial=0.0)), TINY)
     while len(picks) < k:
         best = float(gains[open_].max())
         if best <= floor:
             rest = np.flatnonzero(open_)
-            filled = rest[np.argsort(-fallback[rest], kind="stable")][: k - len(picks)]
+            filled = rest[np.argsort(-uncertainty[rest], kind="stable")][: k - len(picks)]
             picks += filled.tolist()
             at_pick += [0.0] * len(filled)
             break
@@ -83,13 +90,14 @@ def greedy_coverage(
         open_[pick] = False
         column = kernel[:, pick]
         changed = useful[column[useful] > covered[useful]]
-        _lower(gains, kernel, weights, changed, covered, column, sign=-1.0)
+        _lower(sums, kernel, weights, changed, covered, column, sign=-1.0)
         covered[changed] = column[changed]
+        gains = sums - excess * (1.0 - covered)
     return Coverage(np.array(picks, dtype=np.int64), np.array(at_pick), np.maximum(gains, 0.0))
 
 
 def _lower(
-    gains: np.ndarray,
+    sums: np.ndarray,
     kernel: np.ndarray,
     weights: np.ndarray,
     rows: np.ndarray,
@@ -98,10 +106,10 @@ def _lower(
     *,
     sign: float,
 ) -> None:
-    """gains += sign * sum over rows of weight * (clip(kernel, low, high) - low): the coverage between two levels."""
+    """sums += sign * sum over rows of weight * (clip(kernel, low, high) - low): the coverage between two levels."""
     for begin in range(0, len(rows), BLOCK_ROWS):
         part = rows[begin : begin + BLOCK_ROWS]
         block = kernel[part]
         np.clip(block, low[part, None], high[part, None], out=block)
         block -= low[part, None]
-        gains += sign * (weights[part] @ block)
+        sums += sign * (weights[part] @ block)

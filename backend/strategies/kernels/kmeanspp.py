@@ -18,9 +18,9 @@ from backend.strategies.kernels.outer_rows import (
 F64 = np.dtype(np.float64)
 F32 = np.dtype(np.float32)
 BLOCK = 64
-# Refresh the bounds with a pass over all rows once this share of a window of proposals was refused.
-REFUSED_SHARE = 0.75
-WINDOW = 4 * BLOCK
+# Refresh the bounds once the proposals refused since the last time reach this share of the rows: by then they have
+# cost about as much as a refresh, so the total is never far above the best moment to refresh.
+REFUSED_SHARE = 0.25
 # Multiplications up to which the distances left after the last pick are worth computing for every row.
 EXACT_BELOW = 4e9
 REFINED_ROWS = 4096
@@ -52,7 +52,7 @@ def sequential_seeding(
     pick is discarded. candidates: (n,) bool, rows that may be picked. watch(count, distances) sees the unsquared
     distances used for the next draw, after ``count`` picks. Source: bmmal.md section 2.4.
     """
-    norms = squared_norms(rows)
+    norms = squared_norms(rows, F64)
     allowed = np.ones(len(rows), dtype=bool) if candidates is None else candidates
     k = min(k, int(allowed.sum()))
     if k == 0:
@@ -101,7 +101,7 @@ def rejection_seeding(
     Memory: two float64 vectors of length n and chunks. Source: field.md section 2; the idea is that of
     Cohen-Addad et al., NeurIPS 2020.
     """
-    norms = squared_norms(rows)
+    norms = squared_norms(rows, F32)
     allowed = np.ones(len(rows), dtype=bool) if candidates is None else candidates
     k = min(k, int(allowed.sum()))
     if k == 0:
@@ -162,7 +162,7 @@ class _RejectionSampler:
     ) -> None:
         self.rows, self.norms, self.weights, self.picks, self.rng = rows, norms, weights, picks, rng
         self.recent: Centres | None = None
-        self.proposed = self.refused = 0
+        self.refused = 0
         self._retire(picks)
         self._sum_up()
 
@@ -172,7 +172,7 @@ class _RejectionSampler:
 
     def _sum_up(self) -> None:
         self.cdf = np.cumsum(self.weights)
-        self.proposed = self.refused = 0
+        self.refused = 0
 
     def _refresh(self) -> None:
         if self.recent is not None:
@@ -196,7 +196,6 @@ class _RejectionSampler:
         chosen = set(self.picks)
         taken: list[int] = []
         for position, index in enumerate(proposals.tolist()):
-            self.proposed += 1
             if index in chosen or accept[position] * stale[position] >= now[position]:
                 self.refused += 1
                 continue
@@ -209,10 +208,8 @@ class _RejectionSampler:
         if taken:
             fresh = block.at(taken)
             self.recent = fresh if self.recent is None else self.recent.joined(fresh)
-        if self.proposed >= WINDOW and self.refused > REFUSED_SHARE * self.proposed:
+        if self.refused >= REFUSED_SHARE * len(self.norms):
             self._refresh()
-        elif self.proposed >= WINDOW:
-            self.proposed = self.refused = 0
         return True
 
     def _proposals(self) -> np.ndarray:

@@ -121,7 +121,9 @@ def residuals(probabilities: np.ndarray, *, multi_label: bool, dtype: np.dtype) 
 
 
 def _norms(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return np.einsum("ij,ij->i", left, left) * np.einsum("ij,ij->i", right, right)
+    return np.asarray(
+        np.einsum("ij,ij->i", left, left, dtype=np.float64) * np.einsum("ij,ij->i", right, right, dtype=np.float64)
+    )
 
 
 def chunks(n: int) -> Iterator[slice]:
@@ -130,11 +132,11 @@ def chunks(n: int) -> Iterator[slice]:
         yield slice(begin, min(begin + CHUNK_ROWS, n))
 
 
-def squared_norms(rows: OuterRows) -> np.ndarray:
-    """|g_i|^2 = |r_i|^2 |u_i|^2, (n,) float64, in one pass."""
+def squared_norms(rows: OuterRows, dtype: np.dtype) -> np.ndarray:
+    """|g_i|^2 = |r_i|^2 |u_i|^2, (n,) float64, in one pass; factors in ``dtype``, sums in float64."""
     out = np.empty(len(rows))
     for part in chunks(len(rows)):
-        out[part] = _norms(*rows.factors(part, np.dtype(np.float64)))
+        out[part] = _norms(*rows.factors(part, dtype))
     return out
 
 

@@ -39,7 +39,7 @@ class CentredView:
             unit, present = _unit_rows(matrix[indices])
             unit -= self.means[name]
             unit[~present] = 0.0
-            blocks.append(_unit_rows(unit, NEGLIGIBLE)[0].astype(np.float32))
+            blocks.append(_unit_rows(unit, NEGLIGIBLE)[0])
         return np.concatenate(blocks, axis=1)
 
     def squared_distances(self, indices: np.ndarray, anchors: np.ndarray) -> np.ndarray:
@@ -56,13 +56,18 @@ def squared_euclidean(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.maximum(out, 0.0, out=out)
 
 
-def _unit_rows(block: np.ndarray, negligible: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """(rows of unit length in float64, which rows have a length above ``negligible``); the others become 0."""
-    rows = np.asarray(block, dtype=np.float64)
+def _reciprocal_lengths(rows: np.ndarray, negligible: float) -> np.ndarray:
+    """1 / |row|, 0 where the length is at most ``negligible``; float32."""
     length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     present = length > negligible
-    scale = np.where(present, 1.0 / np.where(present, length, 1.0), 0.0)
-    return rows * scale[:, None], present
+    return np.asarray(np.where(present, 1.0 / np.where(present, length, 1.0), 0.0), dtype=np.float32)
+
+
+def _unit_rows(block: np.ndarray, negligible: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """(rows of unit length in float32, which rows have a length above ``negligible``); the others become 0."""
+    rows = np.asarray(block, dtype=np.float32)
+    scale = _reciprocal_lengths(rows, negligible)
+    return rows * scale[:, None], scale > 0
 
 
 def _mean_direction(matrix: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
@@ -71,7 +76,8 @@ def _mean_direction(matrix: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
     n = len(matrix) if rows is None else len(rows)
     for begin in range(0, n, CHUNK_ROWS):
         part = slice(begin, min(begin + CHUNK_ROWS, n))
-        unit, present = _unit_rows(matrix[part if rows is None else rows[part]])
-        total += unit.sum(axis=0)
-        count += int(present.sum())
-    return total / max(count, 1)
+        block = np.asarray(matrix[part if rows is None else rows[part]], dtype=np.float32)
+        scale = _reciprocal_lengths(block, 0.0)
+        total += scale @ block
+        count += int((scale > 0).sum())
+    return (total / max(count, 1)).astype(np.float32)

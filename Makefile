@@ -1,0 +1,49 @@
+# One task file. `make help` lists the commands.
+PYTHON ?= python3
+VENV := .venv
+LS_VENV := .venv-ls
+LABEL_STUDIO := 1.23.2
+BIN := $(VENV)/bin
+# Under CI and without a terminal pip's bars are noise; on a terminal they are the progress.
+PIP_FLAGS := --disable-pip-version-check $(if $(CI),-q,)
+
+.PHONY: help demo test test-quick lint bench install label-studio clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(VENV)/.done ## install the backend into .venv
+label-studio: $(LS_VENV)/.done ## install Label Studio into .venv-ls
+
+$(VENV)/.done: requirements.txt pyproject.toml
+	@echo "Installing the backend into $(VENV) (torch is the large part) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install $(PIP_FLAGS) -r requirements.txt
+	$(BIN)/pip install $(PIP_FLAGS) -e '.[dev]'
+	@touch $@
+
+$(LS_VENV)/.done:
+	@echo "Installing Label Studio $(LABEL_STUDIO) into $(LS_VENV) ..."
+	$(PYTHON) -m venv $(LS_VENV)
+	$(LS_VENV)/bin/pip install $(PIP_FLAGS) label-studio==$(LABEL_STUDIO)
+	@touch $@
+
+demo: install label-studio ## Label Studio and the backend on real tasks; ANNOTATE=120 adds a scripted annotator
+	@$(BIN)/python scripts/demo.py $(if $(ANNOTATE),--annotate $(ANNOTATE),)
+
+test: install label-studio ## all tests, the live ones against real Label Studio included
+	$(BIN)/pytest
+
+test-quick: install ## the tests that start no Label Studio
+	$(BIN)/pytest -m "not live and not slow"
+
+lint: install ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install label-studio ## every benchmark, smallest settings
+	$(BIN)/python -m benchmarks
+
+clean: ## remove the demo's data and all caches (the environments stay)
+	rm -rf .demo .cache .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,81 @@
+"""Is everything as it must be? For `mmal doctor`: what is wrong, in words, with the remedy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from backend.errors import ConfigurationError, MmalError
+from backend.labelstudio.project_check import Finding, check_project
+from backend.rounds.services import Services, options_of
+from backend.rounds.status import ProjectStatus, describe_age, project_status
+from backend.store import notes, projects
+from backend.store.tables import Project
+
+# A worker that lives looks at every project this many polls long, at the latest.
+MISSED_POLLS = 6
+
+
+def examine(services: Services, project_id: int | None = None) -> list[Finding]:
+    """All findings, of one project or of all; never raises for what is wrong with a project."""
+    found = [_encoder(services)]
+    try:
+        _ = services.label_studio
+    except ConfigurationError as error:
+        return [*found, Finding(False, "LABEL_STUDIO_API_KEY", "not set", str(error))]
+    wanted = [projects.get(services.store, project_id)] if project_id else projects.every(services.store)
+    if not wanted:
+        found.append(
+            Finding(False, "projects", "none is connected", "Run `mmal project attach --project N` or connect one in "
+                    "Label Studio under Settings > Model")
+        )  # fmt: skip
+    for project in wanted:
+        for finding in _project(services, project):
+            found.append(Finding(finding.ok, f"project {project.id}: {finding.name}", finding.detail, finding.remedy))
+    return found
+
+
+def _encoder(services: Services) -> Finding:
+    try:
+        return Finding(True, "encoder", services.encoder_id)
+    except MmalError as error:
+        return Finding(False, "encoder", services.settings.encoder, str(error))
+
+
+def _project(services: Services, project: Project) -> Iterator[Finding]:
+    if project.state == "detached":
+        yield Finding(True, "state", "detached: given back to Label Studio")
+        return
+    if project.state == "refused":
+        yield Finding(False, "state", project.problem, f"mmal project attach --project {project.id} --take-over")
+        return
+    if project.problem:
+        yield Finding(False, "label config", project.problem, "Change it in Label Studio under Labeling Interface")
+    yield from check_project(
+        services.label_studio,
+        project.id,
+        services.settings.backend_url,
+        version=project.version or None,
+        events_secret=notes.events_secret(services.store),
+    )
+    yield from _loop(project, project_status(services, project))
+
+
+def _loop(project: Project, status: ProjectStatus) -> Iterator[Finding]:
+    late = time.time() - project.synced_at > MISSED_POLLS * options_of(project).poll_seconds
+    yield Finding(
+        not late,
+        "worker",
+        f"last look at Label Studio {describe_age(project.synced_at)}",
+        "Start it: `mmal serve`, or `mmal worker` beside `mmal web`" if late else "",
+    )
+    if status.last_error:
+        yield Finding(False, "last error", status.last_error, "It is tried again by itself; see the worker's log")
+    yield Finding(
+        status.unreadable_media == 0,
+        "media",
+        f"{status.unreadable_media} tasks have an image or text that cannot be read",
+        "The tasks are chosen by what is left of them; `mmal embed problems` lists why" if status.unreadable_media else "",
+    )
+    if project.version and status.queue_remaining == 0 and status.pool:
+        yield Finding(False, "queue", "used up: Label Studio serves at random", "A round is due; is the worker running?")

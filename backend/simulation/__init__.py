@@ -1,0 +1,1 @@
+"""Replays of labelled data as active-learning projects, and the data sets for them."""

@@ -1,0 +1,54 @@
+"""Switch the acquisition strategy of a project with nothing but the Label Studio SDK.
+
+    python scripts/switch_strategy.py --project 3 bmmal --batch-size 40
+
+Writes the extra parameters of the model connection, as Settings > Model > Edit does. Label Studio asks the
+backend first: a name or option that does not exist is refused with the list of those that do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from label_studio_sdk.client import LabelStudio
+from label_studio_sdk.core.api_error import ApiError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("strategy")
+    parser.add_argument("--project", type=int, required=True)
+    parser.add_argument("--batch-size", type=int)
+    given = parser.parse_args()
+    studio = LabelStudio(base_url=os.environ["LABEL_STUDIO_URL"], api_key=os.environ["LABEL_STUDIO_API_KEY"])
+    connections = [backend for backend in studio.ml.list(project=given.project) if backend.title == "mmal"]
+    if not connections:
+        print(f"project {given.project} has no model called 'mmal'; run scripts/setup_project.py", file=sys.stderr)
+        return 2
+    backend = connections[0]
+    # What was set before stays; text, because the settings page cannot show an object.
+    before = backend.extra_params if isinstance(backend.extra_params, dict) else json.loads(backend.extra_params or "{}")
+    options = {**before, "strategy": given.strategy}
+    if given.batch_size:
+        options["batch_size"] = given.batch_size
+    try:
+        # All three of url, project and title must be sent each time.
+        studio.ml.update(
+            id=backend.id,
+            url=backend.url,
+            project=given.project,
+            title=backend.title,
+            extra_params=json.dumps(options),  # type: ignore[arg-type]
+        )
+    except ApiError as error:
+        print(f"refused: {error.body}", file=sys.stderr)
+        return 1
+    print(f"project {given.project}: {options}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Killed at any point of a round: the old queue or the new one is served, nothing is lost, the next round completes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.labelstudio.local_server import LocalLabelStudio
+from backend.rounds.pipeline import POINTS
+from backend.store import projects, rounds
+from tests.live.backend_process import wait_for
+from tests.live.conftest import fresh_server
+from tests.live.loop import Loop
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(scope="module")
+def loop(label_studio: LocalLabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    """One project that survives all the crashes of this module, one after the other."""
+    options = {"batch_size": 10, "queue_size": 30, "poll_seconds": 1, "refresh_share": 1.0}
+    with Loop(label_studio, tmp_path_factory.mktemp("crashes"), tasks=120, options=options) as loop:
+        loop.wait_for_version()
+        yield loop
+
+
+def served_order(loop: Loop) -> list[int]:
+    """Tasks of the version in force in Label Studio, in the order of their scores."""
+    version = loop.client.project(loop.project_id).model_version
+    assert version
+    rows = loop.client.stored_predictions(loop.project_id, version)
+    return [row.task_id for row in sorted(rows, key=lambda row: row.score)]
+
+
+def hold_next_round(loop: Loop, point: str) -> None:
+    loop.backend.stop("worker")
+    loop.backend.environment["MMAL_HOLD_AT"] = point
+    loop.backend.start("worker")
+    projects.request_round(loop.services.store, loop.project_id, "the test", at_once=True)
+    wait_for(f"the worker to stand at {point!r}", lambda: (loop.backend.data_dir / "held").exists())
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_any_point_the_old_or_the_new_queue_is_served_and_the_next_round_completes(
+    loop: Loop, point: str
+) -> None:
+    store = loop.services.store
+    before, version = loop.queued_ids(), loop.project.version
+    served = loop.label_next()
+    loop.wait_for_labels(loop.status.labels + 1)
+    labels = loop.status.labels
+    hold_next_round(loop, point)
+    loop.backend.kill9()
+    [cut_off] = rounds.of_project(store, loop.project_id, limit=1)
+    new = [entry.task_id for entry in rounds.queue(store, cut_off.id)]
+    assert served_order(loop) in (before, new)
+    after_death = loop.label_next()
+    assert after_death.id in (before[1], *new[:1])
+
+    (loop.backend.data_dir / "held").unlink()
+    loop.backend.environment["MMAL_HOLD_AT"] = ""
+    loop.backend.start()
+    loop.wait_for_labels(labels + 1)
+    projects.request_round(store, loop.project_id, "after the crash", at_once=True)
+    wait_for("a round to complete", lambda: "after the crash" in {
+        r.trigger for r in rounds.of_project(store, loop.project_id, "published") if r.id > cut_off.id
+    })  # fmt: skip
+    loop.settle()
+    assert loop.project.version != version
+    assert set(loop.client.model_versions(loop.project_id)) == {loop.project.version}
+    assert served_order(loop) == loop.queued_ids()
+    assert not {served.id, after_death.id} & set(loop.queued_ids())
+    assert not rounds.of_project(store, loop.project_id, "running")
+
+
+def test_a_task_deleted_between_selection_and_publish_is_left_out_and_the_rest_is_published(loop: Loop) -> None:
+    for hook in loop.client.webhooks(loop.project_id):
+        loop.client.delete_webhook(hook.id)
+    version = loop.project.version
+    hold_next_round(loop, "selected")
+    candidates = [task_id for task_id in loop.task_ids if task_id in set(loop.queued_ids())]
+    loop.client.delete_tasks(loop.project_id, candidates[:10])
+    (loop.backend.data_dir / "held").unlink()
+    loop.wait_for_version(after=version)
+    [latest] = rounds.of_project(loop.services.store, loop.project_id, "published", limit=1)
+    assert latest.error == ""
+    assert not set(candidates[:10]) & set(loop.queued_ids())
+    assert served_order(loop) == loop.queued_ids()
+
+
+@pytest.mark.parametrize("point", ["synced", "imported", "switched"])
+def test_label_studio_restarted_in_the_middle_of_a_round(tmp_path: Path, point: str) -> None:
+    options = {"batch_size": 10, "queue_size": 30, "poll_seconds": 1}
+    with fresh_server(tmp_path) as server, Loop(server, tmp_path, tasks=60, options=options) as loop:
+        loop.wait_for_version()
+        loop.label_batch(3)
+        loop.wait_for_labels(3)
+        version = loop.project.version
+        hold_next_round(loop, point)
+        server.kill9()
+        (loop.backend.data_dir / "held").unlink()
+        if point != "switched":
+            wait_for("the failure to be told", lambda: "LabelStudioUnreachable" in loop.status.last_error, 90)
+            assert "LabelStudioUnreachable" in loop.backend.cli("status").stdout
+        server.restart()
+        loop.wait_for_version(after=version, seconds=120)
+        assert loop.status.labels == 3
+        assert served_order(loop) == loop.queued_ids()
+        assert set(loop.client.model_versions(loop.project_id)) == {loop.project.version}

@@ -1,0 +1,104 @@
+"""An admin switches the strategy in any of four ways; the next batch is that strategy's, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from backend.errors import LabelStudioRefused
+from backend.labelstudio.local_server import LocalLabelStudio
+from backend.store import rounds
+from backend.strategies import strategy_names
+from tests.live.backend_process import REPOSITORY
+from tests.live.loop import Loop
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(scope="module")
+def loop(label_studio: LocalLabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    options = {"batch_size": 10, "queue_size": 30, "poll_seconds": 1}
+    with Loop(label_studio, tmp_path_factory.mktemp("switching"), tasks=100, options=options) as loop:
+        loop.wait_for_version()
+        loop.label_batch(5)
+        loop.wait_for_labels(5)
+        loop.settle()
+        yield loop
+
+
+def by_model_settings(loop: Loop, strategy: str) -> None:
+    [backend] = loop.client.ml_backends(loop.project_id)
+    loop.client.update_backend(backend, options={"strategy": strategy, "batch_size": 10})
+
+
+def by_command(loop: Loop, strategy: str) -> None:
+    done = loop.backend.cli("strategy", "set", strategy, "--project", str(loop.project_id), "--batch-size", "10")
+    assert done.returncode == 0, done.stderr
+
+
+def by_script(loop: Loop, strategy: str) -> None:
+    done = run_script(loop, strategy)
+    assert done.returncode == 0, done.stderr
+
+
+def by_admin_api(loop: Loop, strategy: str) -> None:
+    url = f"{loop.backend.url}/api/projects/{loop.project_id}/options"
+    requests.patch(url, json={"strategy": strategy}, timeout=10).raise_for_status()
+
+
+def run_script(loop: Loop, strategy: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "scripts/switch_strategy.py", "--project", str(loop.project_id), strategy],
+        cwd=REPOSITORY, env=loop.backend.environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("switch", "strategy"),
+    [(by_model_settings, "margin"), (by_command, "bmmal"), (by_script, "entropy"), (by_admin_api, "badge")],
+)
+def test_the_next_batch_is_the_new_strategys(loop: Loop, switch: Callable[[Loop, str], None], strategy: str) -> None:
+    version, labels = loop.project.version, loop.status.labels
+    switch(loop, strategy)
+    after = loop.wait_for_version(after=version)
+    assert after.endswith(f"-{strategy}")
+    [latest] = rounds.of_project(loop.services.store, loop.project_id, limit=1)
+    assert (latest.strategy, latest.status, latest.counts["labels"]) == (strategy, "published", labels)
+    assert loop.label_next().id == loop.queued_ids()[0]
+    loop.wait_for_labels(labels + 1)
+
+
+@pytest.mark.parametrize("strategy", strategy_names())
+def test_every_strategy_publishes_a_batch(loop: Loop, strategy: str) -> None:
+    version = loop.project.version
+    if version.endswith(f"-{strategy}"):
+        by_command(loop, "auto" if strategy != "auto" else "random")
+        version = loop.wait_for_version(after=version)
+    by_command(loop, strategy)
+    assert loop.wait_for_version(after=version).endswith(f"-{strategy}")
+    assert sum(entry.role != "reserve" for entry in loop.queue()) == 10
+
+
+def test_an_unknown_name_is_refused_everywhere_with_the_list_of_what_exists(loop: Loop) -> None:
+    before = loop.project.options
+    [backend] = loop.client.ml_backends(loop.project_id)
+    with pytest.raises(LabelStudioRefused, match="strategy 'bold' does not exist; choose one of auto, badge"):
+        loop.client.update_backend(backend, options={"strategy": "bold"})
+    command = loop.backend.cli("strategy", "set", "bold", "-p", str(loop.project_id))
+    assert command.returncode == 2
+    assert "choose one of auto, badge" in command.stderr
+    script = run_script(loop, "bold")
+    assert script.returncode == 1
+    assert "choose one of auto, badge" in script.stderr
+    answer = requests.patch(
+        f"{loop.backend.url}/api/projects/{loop.project_id}/options", json={"strategy": "bold"}, timeout=10
+    )
+    assert answer.status_code == 400
+    assert "choose one of auto, badge" in json.loads(answer.text)["detail"]
+    assert loop.project.options == before

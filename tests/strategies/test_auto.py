@@ -1,0 +1,109 @@
+"""The default strategy: its recipe, and what sampling above its threshold must not break."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from backend.strategies import Pool, create_strategy
+
+SAMPLED = {"exact_below": 0, "sample_rows": 150}
+
+
+def recipe(pool: Pool, k: int, width: float = 1.0) -> list[int]:
+    """The published recipe, written out densely in float64 and summed over the whole pool, labelled rows too."""
+    blocks = []
+    for name in pool.modalities:
+        x = pool.features[name].astype(float)
+        there = np.linalg.norm(x, axis=1) > 0
+        z = np.zeros_like(x)
+        unit = x[there] / np.linalg.norm(x[there], axis=1, keepdims=True)
+        centred = unit - unit.mean(axis=0)
+        z[there] = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+        blocks.append(z)
+    z = np.concatenate(blocks, axis=1)
+    d2 = ((z[:, None] - z[None]) ** 2).sum(axis=2)
+    kernel = np.exp(-d2 / width)
+    top = np.sort(pool.probabilities.astype(float), axis=1)
+    u = 1 - (top[:, -1] - top[:, -2])
+    m = kernel[:, pool.labelled].max(axis=1)
+    picks: list[int] = []
+    for _ in range(k):
+        gains = (u[:, None] * np.maximum(kernel - m[:, None], 0)).sum(axis=0)
+        gains[pool.labelled] = -1
+        gains[picks] = -1
+        picks.append(int(gains.argmax()))
+        m = np.maximum(m, kernel[:, picks[-1]])
+    return picks
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("width", [1.0, 2.0])
+def test_picks_follow_the_recipe_to_the_letter(make_pool, seed, width):
+    def some_missing(features):
+        features["image"][:30] = 0
+        return features
+
+    pool = make_pool(n=250, n_classes=6, n_labelled=25, seed=seed, change=some_missing)
+    found = create_strategy("auto", kernel_width=width).select(pool, 30, np.random.default_rng(0))
+    assert found.indices.tolist() == recipe(pool, 30, width)
+    assert found.parts["gain"][0] == 1.0
+    assert (np.diff(found.parts["gain"]) <= 1e-5).all()
+
+
+def test_picks_do_not_depend_on_the_seed_nor_on_the_number_of_blas_threads(make_pool):
+    pool = make_pool(n=900, n_classes=6, n_labelled=25)
+    found = []
+    for threads, seed in ((1, 0), (2, 1)):
+        with threadpool_limits(threads):
+            found.append(create_strategy("auto").select(pool, 40, np.random.default_rng(seed)).indices.tolist())
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("k", [1, 20, 200])
+def test_sampled_form_is_sound_and_ranks_the_whole_pool(make_pool, k):
+    pool = make_pool(n=900, n_classes=6, n_labelled=25)
+    strategy = create_strategy("auto", **SAMPLED)
+    found = strategy.select(pool, k, np.random.default_rng(0))
+    assert len(set(found.indices.tolist())) == k
+    assert not pool.labelled[found.indices].any()
+    assert np.isfinite(found.utilities).all()
+    assert sorted(found.queue(pool.labelled, 900).tolist()) == pool.unlabelled.tolist()
+    again = strategy.select(pool, k, np.random.default_rng(0))
+    np.testing.assert_array_equal(found.utilities, again.utilities)
+
+
+def test_a_sample_as_large_as_the_pool_is_the_exact_form(make_pool):
+    pool = make_pool(n=300, n_classes=6, n_labelled=25)
+    exact = create_strategy("auto").select(pool, 20, np.random.default_rng(0))
+    every = create_strategy("auto", exact_below=0, sample_rows=20_000)
+    assert every.select(pool, 20, np.random.default_rng(0)).indices.tolist() == exact.indices.tolist()
+
+
+def test_a_rough_sample_still_covers_nearly_as_much_as_the_exact_form(make_pool):
+    pool = make_pool(n=2000, n_classes=8, n_labelled=20)
+
+    def covered(indices: np.ndarray) -> float:
+        blocks = [z - z.mean(axis=0) for z in pool.features.values()]
+        z = np.concatenate([b / np.linalg.norm(b, axis=1, keepdims=True) for b in blocks], axis=1)
+        top = np.sort(pool.probabilities, axis=1)
+        anchors = np.concatenate([np.flatnonzero(pool.labelled), indices])
+        d2 = 2 * len(blocks) - 2 * z @ z[anchors].T
+        return float(((1 - top[:, -1] + top[:, -2]) * np.exp(-d2).max(axis=1)).sum())
+
+    nothing = covered(np.empty(0, dtype=np.int64))
+    exact = covered(create_strategy("auto").select(pool, 20, np.random.default_rng(0)).indices) - nothing
+    rough_strategy = create_strategy("auto", exact_below=0, sample_rows=500)
+    rough = covered(rough_strategy.select(pool, 20, np.random.default_rng(0)).indices) - nothing
+    random = covered(create_strategy("random").select(pool, 20, np.random.default_rng(0)).indices) - nothing
+    assert rough > 0.9 * exact
+    assert rough > random + 0.7 * (exact - random)
+
+
+def test_without_any_uncertainty_it_is_plain_coverage(make_pool):
+    pool = make_pool(n=200, relabel=lambda y: np.where(y >= 0, 2, -1))
+    assert (pool.probabilities.max(axis=1) == 1).all()
+    found = create_strategy("auto").select(pool, 10, np.random.default_rng(0))
+    assert (found.parts["gain"] > 0).all()
+    assert found.indices.tolist() != pool.unlabelled[:10].tolist()

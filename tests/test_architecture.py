@@ -1,0 +1,64 @@
+"""The arrows between rooms go down only."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+BACKEND = Path(__file__).parents[1] / "backend"
+ROOMS = ("encoders", "labelstudio", "learners", "rounds", "server", "simulation", "store", "strategies")
+# What a room may import of this project, besides itself and backend.errors.
+ALLOWED = {
+    "learners": set(),
+    "strategies": set(),
+    "encoders": {"settings"},
+    "labelstudio": {"settings"},
+    "store": {"settings"},
+    "simulation": {"learners", "strategies", "encoders"},
+    "rounds": {"labelstudio", "store", "encoders", "learners", "strategies", "settings"},
+    "server": {"model", "rounds", "store", "settings", "strategies"},
+}
+PURE = {"numpy", "scipy", "torch", "sklearn", "threadpoolctl"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write absolute imports"
+            yield node.module or ""
+
+
+def files(room: str) -> list[Path]:
+    return sorted((BACKEND / room).rglob("*.py"))
+
+
+def test_every_folder_is_a_known_room() -> None:
+    folders = {path.name for path in BACKEND.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
+    assert files(room)
+    for path in files(room):
+        used = {name.split(".")[1] for name in imports(path) if name.startswith("backend.")}
+        assert used - {room, "errors"} <= ALLOWED[room], path
+
+
+@pytest.mark.parametrize("room", ["learners", "strategies"])
+def test_learners_and_strategies_are_arrays_in_arrays_out(room: str) -> None:
+    import sys
+
+    for path in files(room):
+        outside = {name.split(".")[0] for name in imports(path)} - {"backend", *sys.stdlib_module_names}
+        assert outside <= PURE, path
+
+
+def test_no_file_is_longer_than_it_can_be_read() -> None:
+    long = {str(p.relative_to(BACKEND)): n for p in BACKEND.rglob("*.py") if (n := len(p.read_text().splitlines())) > 450}
+    assert not long
