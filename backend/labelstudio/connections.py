@@ -101,6 +101,16 @@ class Connections:
         """What the "Start training" button does: Label Studio sends START_TRAINING to the backend."""
         self.http.request("POST", f"/api/ml/{backend_id}/train", body={})
 
+    def add_local_files(self, project_id: int, folder: str, title: str) -> None:
+        """Let the project's tasks refer to files of a folder as `/data/local-files/?d=...`; once a folder.
+
+        The folder must lie below Label Studio's LOCAL_FILES_DOCUMENT_ROOT.
+        """
+        known = self.http.request("GET", "/api/storages/localfiles", params={"project": project_id})
+        if not any(storage["path"] == folder for storage in known):
+            body = {"project": project_id, "path": folder, "title": title, "use_blob_urls": True}
+            self.http.request("POST", "/api/storages/localfiles", body=body)
+
     def views(self, project_id: int) -> list[dict[str, Any]]:
         """Data Manager tabs as raw JSON: `id`, and `data` with `title`, `filters`, `ordering`..."""
         return list(self.http.request("GET", "/api/dm/views/", params={"project": project_id}))

@@ -16,12 +16,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image
 
 from backend.errors import DatasetInvalid
 from backend.simulation.demo_exclusions import EXCLUDED
 from backend.simulation.openclipart import PNG_FOLDER, Drawing, read_drawings, spoken_title
-from backend.simulation.pairs import LABELS_FILE, PAIRS_FILE, picture_on_white, text_key, write_pairs
+from backend.simulation.pairs import LABELS_FILE, PAIRS_FILE, on_white, picture_on_white, text_key, write_pairs
 
 ITEMS = 800
 HOLDOUT = 200
@@ -218,15 +218,16 @@ def _is_visible(png: Path) -> bool:
 
 
 def _cropped(png: Path) -> Image.Image:
-    """Return the drawing without the empty paper around it: many are a stamp in the corner of a page."""
-    whole = picture_on_white(png, longest_side=2048)
-    box = ImageChops.invert(whole.convert("L")).point(lambda shade: 255 * (shade > 8)).getbbox()
+    """Return the drawing on white, without the empty page around it: many fill a corner of theirs only."""
+    with Image.open(png) as image:
+        layer = image.convert("RGBA")
+    # What is transparent is empty; white is not (half of a flag may be white).
+    box = layer.getchannel("A").point(lambda alpha: 255 * (alpha > 8)).getbbox()
     if box is not None:
-        margin = max(box[2] - box[0], box[3] - box[1]) // 20
-        left, top = max(box[0] - margin, 0), max(box[1] - margin, 0)
-        whole = whole.crop((left, top, min(box[2] + margin, whole.width), min(box[3] + margin, whole.height)))
-    whole.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    return whole
+        left, top, right, bottom = box
+        margin = max(right - left, bottom - top) // 20
+        layer = layer.crop((left - margin, top - margin, right + margin, bottom + margin))
+    return on_white(layer, LONGEST_SIDE)
 
 
 def _provenance(items: Sequence[DemoItem]) -> str:
@@ -234,10 +235,10 @@ def _provenance(items: Sequence[DemoItem]) -> str:
 
 {len(items)} drawings of the Open Clip Art Library, as packaged by Debian (`openclipart-png`, `openclipart-svg`).
 Their authors dedicated them to the public domain (Creative Commons Public Domain Dedication; see
-`/usr/share/doc/openclipart-png/copyright` of the package). Changes: put on white, empty margins cut off, shrunk to {LONGEST_SIDE} pixels,
-saved as WebP. The text is the title in the SVG's metadata without credits and serial numbers. The class follows
-from the folder. Made by `python scripts/build_demo_data.py`; splits and classes are in `{PAIRS_FILE}` and
-`{LABELS_FILE}`.
+`/usr/share/doc/openclipart-png/copyright` of the package). Changes: put on white, empty margins cut off, shrunk
+to {LONGEST_SIDE} pixels, saved as WebP. The text is the title in the SVG's metadata without credits and serial
+numbers. The class follows from the folder. Made by `python scripts/build_demo_data.py`; splits and classes are
+in `{PAIRS_FILE}` and `{LABELS_FILE}`.
 
 | id | source below png/ | title in the SVG | class |
 |---|---|---|---|

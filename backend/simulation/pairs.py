@@ -99,7 +99,11 @@ def write_pairs(folder: Path, rows: Iterable[Mapping[str, object]], classes: Seq
 def picture_on_white(path: Path, longest_side: int) -> Image.Image:
     """Return a picture as RGB on white, shrunk so that its longest side fits."""
     with Image.open(path) as image:
-        layer = image.convert("RGBA")
+        return on_white(image.convert("RGBA"), longest_side)
+
+
+def on_white(layer: Image.Image, longest_side: int) -> Image.Image:
+    """Return an RGBA picture as RGB on white, shrunk so that its longest side fits."""
     flat = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     flat.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     return flat

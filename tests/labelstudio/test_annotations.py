@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from backend.labelstudio.annotations import Answer, Resolution, parse_time, read_answer, resolve_label
 from backend.labelstudio.schema import TaskSchema
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "label_studio"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "label_studio_1.23.2"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SINGLE = TaskSchema.from_label_config(
     '<View><Text name="t" value="$t"/><Choices name="label" toName="t">'

@@ -16,7 +16,7 @@ from backend.errors import PredictionsInvalid
 from backend.labelstudio.predictions import check_rows, live_result, queue_row
 from backend.labelstudio.schema import TaskSchema
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "label_studio"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "label_studio_1.23.2"
 CONFIGS = json.loads((FIXTURES / "label_configs.json").read_text())
 SINGLE = CONFIGS["a1_single_choice"]["label_config"]
 MULTI = CONFIGS["a2_multi_label"]["label_config"]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from backend.errors import LabelConfigUnsupported
 from backend.labelstudio.schema import TaskSchema
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "label_studio"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "label_studio_1.23.2"
 CONFIGS = {
     name: entry["label_config"] for name, entry in json.loads((FIXTURES / "label_configs.json").read_text()).items()
 }

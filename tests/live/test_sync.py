@@ -85,7 +85,9 @@ def test_without_any_webhook_polling_finds_tasks_answers_and_deletions(
         for hook in loop.client.webhooks(loop.project_id):
             loop.client.delete_webhook(hook.id)
         answered = loop.label_batch(4)
-        added = loop.client.import_tasks(loop.project_id, [{"photo": "", "title": "late stone no900", "truth": "grey"}])
+        added = loop.client.import_tasks(
+            loop.project_id, [{"photo": "", "title": "late stone no900", "truth": "grey"}]
+        )
         loop.client.delete_tasks(loop.project_id, [*loop.task_ids[-5:], answered[0]])
         gone = {*loop.task_ids[-5:], answered[0]}
         expected = set(answered) - gone

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from backend.strategies.kernels.views import CentredView, squared_euclidean
 
@@ -53,6 +54,7 @@ def coverage_by(view: CentredView, rows: np.ndarray, anchors: np.ndarray, width:
     return out
 
 
+@threadpool_limits.wrap(limits=1)  # many small products: a second thread waits more than it works
 def greedy_coverage(
     kernel: np.ndarray, uncertainty: np.ndarray, weights: np.ndarray, covered: np.ndarray, k: int
 ) -> Coverage:

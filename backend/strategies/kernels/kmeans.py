@@ -24,7 +24,8 @@ class Clusters:
 def kmeans(matrix: np.ndarray, k: int, rng: np.random.Generator, *, rounds: int = 20) -> Clusters:
     """At most ``rounds`` Lloyd rounds on (n, D) float32; a cluster that empties keeps its centroid. k <= n."""
     seeds = rejection_seeding(PlainRows(matrix), k, rng, first=int(rng.integers(len(matrix)))).picks
-    clusters = _assign(matrix, matrix[seeds])
+    lengths = np.einsum("ij,ij->i", matrix, matrix)
+    clusters = _assign(matrix, matrix[seeds], lengths)
     n = len(matrix)
     for _ in range(rounds):
         member = csr_array((np.ones(n, np.float32), (clusters.assignment, np.arange(n))), shape=(k, n))
@@ -33,7 +34,7 @@ def kmeans(matrix: np.ndarray, k: int, rng: np.random.Generator, *, rounds: int 
         alive = sizes > 0
         centroids = clusters.centroids.copy()
         centroids[alive] = sums[alive] / sizes[alive, None]
-        moved = _assign(matrix, centroids)
+        moved = _assign(matrix, centroids, lengths)
         settled = np.array_equal(moved.assignment, clusters.assignment)
         clusters = moved
         if settled:
@@ -41,13 +42,16 @@ def kmeans(matrix: np.ndarray, k: int, rng: np.random.Generator, *, rounds: int 
     return clusters
 
 
-def _assign(matrix: np.ndarray, centroids: np.ndarray) -> Clusters:
+def _assign(matrix: np.ndarray, centroids: np.ndarray, lengths: np.ndarray) -> Clusters:
+    """lengths: (n,) squared norms of the rows."""
     assignment = np.empty(len(matrix), dtype=np.int64)
     squared = np.empty(len(matrix))
+    doubled = np.ascontiguousarray(2.0 * centroids.T)
+    offsets = np.einsum("ij,ij->i", centroids, centroids)
     for part in chunks(len(matrix)):
-        distances = squared_euclidean(matrix[part], centroids)
-        assignment[part] = distances.argmin(axis=1)
-        squared[part] = distances[np.arange(len(distances)), assignment[part]]
+        partial = offsets - matrix[part] @ doubled
+        assignment[part] = partial.argmin(axis=1)
+        squared[part] = np.maximum(partial.min(axis=1) + lengths[part], 0.0)
     return Clusters(centroids, assignment, squared)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from backend.strategies.kernels.outer_rows import (
     Centres,
@@ -111,12 +112,14 @@ def rejection_seeding(
     weights = np.where(allowed, np.inf, 0.0)
     lower_to(rows, norms, weights, Centres.of(rows, [first]), F32)
     sampler = _RejectionSampler(rows, norms, weights, [first], rng)
-    while len(sampler.picks) < k:
-        if not sampler.draw(k):
-            # Only without an offset (plain vectors): every row left coincides with a pick.
-            left = allowed.copy()
-            left[sampler.picks] = False
-            sampler.picks += rng.choice(np.flatnonzero(left), k - len(sampler.picks), replace=False).tolist()
+    # The products of a block are small: on a busy machine a second thread makes them wait, not faster.
+    with threadpool_limits(1):
+        while len(sampler.picks) < k:
+            if not sampler.draw(k):
+                # Only without an offset (plain vectors): every row left coincides with a pick.
+                left = allowed.copy()
+                left[sampler.picks] = False
+                sampler.picks += rng.choice(np.flatnonzero(left), k - len(sampler.picks), replace=False).tolist()
     weights[sampler.picks] = 0.0
     return Seeding(np.array(sampler.picks, dtype=np.int64), weights, norms)
 

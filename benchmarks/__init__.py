@@ -1,0 +1,1 @@
+"""Measurements of this project, each printed as JSON and as a table."""

@@ -1,0 +1,125 @@
+"""What an annotator sees, in a real browser: the published order, and the reason or nothing in its place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, Request, sync_playwright
+
+from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.local_server import LocalLabelStudio
+from backend.labelstudio.predictions import queue_row
+from backend.labelstudio.project_setup import SAMPLING
+from backend.labelstudio.queue_tab import add_queue_tab
+from backend.labelstudio.records import ProjectInfo
+from backend.labelstudio.schema import REASON_KEY
+from backend.labelstudio.task_templates import TaskTemplate, create_project
+
+from .conftest import REPOSITORY
+
+pytestmark = pytest.mark.live
+
+REASON = "Why now: unlike anything answered so far."
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def page(label_studio: LocalLabelStudio) -> Iterator[Page]:
+    """A browser signed in as the admin."""
+    chromium = os.environ.get("MMAL_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.fail("This test needs a browser: install chromium, or set MMAL_CHROMIUM to one", pytrace=False)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        page = browser.new_context(viewport={"width": 1200, "height": 640}).new_page()
+        page.goto(f"{label_studio.url}/user/login/")
+        page.fill("input[name=email]", label_studio.admin.email)
+        page.fill("input[name=password]", label_studio.admin.password)
+        page.keyboard.press("Enter")
+        page.wait_for_url(lambda url: "login" not in url)
+        page.wait_for_load_state("networkidle")
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def published(client: LabelStudio, request: pytest.FixtureRequest) -> tuple[ProjectInfo, list[int]]:
+    """A project from a template, its tasks published in the reverse of their ids, the first with a reason."""
+    template = TaskTemplate.load(REPOSITORY / "tasks_templates" / "image_text_classification")
+    labels = template.example_labels
+    made = create_project(client, template, request.node.name[-50:], labels, template.sample_tasks())
+    order = list(made.task_ids)[::-1]
+    schema = template.schema(labels)
+    rows = [queue_row(task, rank, len(order), "v1-test", schema) for rank, task in enumerate(order)]
+    client.import_predictions(made.project.id, rows)
+    fields: dict[str, Any] = {"sampling": SAMPLING, "model_version": "v1-test", "show_instruction": False}
+    project = client.update_project(made.project.id, **fields)
+    client.write_field(project.id, order[:1], REASON_KEY, REASON)
+    add_queue_tab(client, project.id)
+    return project, order
+
+
+def label_all(page: Page, client: LabelStudio, project: ProjectInfo) -> None:
+    page.goto(f"{client.url}/projects/{project.id}/data")
+    page.get_by_text("Label All Tasks").click()
+    page.wait_for_selector(".al-image img")
+
+
+def shown_task(page: Page) -> int:
+    return int(page.locator("text=/^#[0-9]+$/").first.inner_text()[1:])
+
+
+def test_label_all_tasks_follows_the_queue_and_shows_the_reason_only_where_there_is_one(
+    page: Page, client: LabelStudio, published: tuple[ProjectInfo, list[int]]
+) -> None:
+    project, order = published
+    label_all(page, client, project)
+    assert shown_task(page) == order[0]
+    assert page.locator(".al-why").inner_text().strip() == REASON
+    assert page.locator(".al-why").is_visible()
+    page.keyboard.press("2")
+    page.get_by_role("button", name="Submit").click()
+    page.wait_for_function("([id]) => document.body.innerText.includes('#' + id)", arg=[order[1]])
+    assert shown_task(page) == order[1]
+    # No reason in this task: the box takes no room.
+    assert page.locator(".al-why").is_hidden()
+    (annotation,) = client.task(order[0]).annotations or ()
+    assert annotation["result"][0]["value"] == {"choices": ["advertisement"]}
+
+
+def test_a_bare_link_to_the_label_stream_passes_the_queue_by(
+    page: Page, client: LabelStudio, published: tuple[ProjectInfo, list[int]]
+) -> None:
+    """Why annotators are sent to the project and press "Label All Tasks" there."""
+    project, order = published
+    asked: list[dict[str, Any]] = []
+
+    def keep(request: Request) -> None:
+        if "id=next_task" in request.url and request.post_data:
+            asked.append(json.loads(request.post_data))
+
+    page.evaluate("localStorage.clear()")
+    page.on("request", keep)
+    page.goto(f"{client.url}/projects/{project.id}/data?labeling=1")
+    page.wait_for_selector(".al-image img")
+    page.remove_listener("request", keep)
+    assert "ordering" in asked[0]
+    assert shown_task(page) == min(order)
+
+
+def test_queue_tab_lists_the_queue_in_order(
+    page: Page, client: LabelStudio, published: tuple[ProjectInfo, list[int]]
+) -> None:
+    project, order = published
+    (tab,) = (view for view in client.views(project.id) if view["data"]["title"] == "Queue")
+    page.goto(f"{client.url}/projects/{project.id}/data?tab={tab['id']}")
+    page.get_by_text(REASON).wait_for()
+    text = page.inner_text("body")
+    places = [text.index(str(task)) for task in order]
+    assert places == sorted(places)
+    assert "Default" in text and "al_reason" in text
