@@ -108,12 +108,12 @@ def table(rows: Sequence[Row]) -> str:
         "| data set | strategy | AULC | minus random | ahead | final acc. | final F1 | labels saved |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {row.dataset} | {row.strategy} | {row.aulc:.1f} | {row.aulc_minus_random:+.1f} ± {row.standard_error:.1f} "
-        f"| {row.ahead_of_random}/{row.seeds} | {row.final_accuracy:.1f} | {row.final_macro_f1:.1f} "
-        f"| {row.labels_saved:.0f}% |"
-        for row in rows
-    ]
+    for row in rows:
+        difference = f"{row.aulc_minus_random:+.1f} ± {row.standard_error:.1f}"
+        lines.append(
+            f"| {row.dataset} | {row.strategy} | {row.aulc:.1f} | {difference} | {row.ahead_of_random}/{row.seeds} "
+            f"| {row.final_accuracy:.1f} | {row.final_macro_f1:.1f} | {row.labels_saved:.0f}% |"
+        )
     return "\n".join(lines)
 
 

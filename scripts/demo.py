@@ -42,8 +42,8 @@ TEMPLATE = "image_text_classification"
 PAIRS = REPOSITORY / "tasks_templates" / TEMPLATE / "demo"
 GUARD = REPOSITORY / "backend" / "labelstudio" / "process_guard.py"
 TITLE = "Demo: drawings and their titles"
-# Small batches: an annotator who tries the demo should see it learn within minutes.
-OPTIONS = {"batch_size": 20}
+# Small batches: an annotator who tries the demo should see it learn within a minute.
+OPTIONS = {"batch_size": 10}
 
 
 def main() -> int:
@@ -195,7 +195,7 @@ def _tell(server: LocalLabelStudio, settings: Settings, project_id: int) -> None
 
   What to do next
   - Press "Label All Tasks": the next task is the one most worth labelling, and the blue line says why.
-  - After 16 answers a new queue is chosen from what was learnt; the tab "Queue" shows it in order.
+  - After 8 answers a new queue is chosen from what was learnt; the tab "Queue" shows it in order.
   - Switch the strategy: Settings > Model > Edit, extra params {{"strategy": "bmmal"}}.
   - Ctrl-C stops everything; `make demo` goes on where it was.
 """)

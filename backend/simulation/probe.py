@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from backend.learners import LateFusionHead
 from backend.simulation.pairs import Pairs, embed_dataset
+
+Features = Mapping[str, np.ndarray]
 
 _FOLDS = 3
 _DRAWS = 10
 _FEW = 5
-# Inverse regularisation of the linear head in use.
-_C = 30.0
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Accuracy of a linear classifier: cross-validated, and from a few labels per class."""
+    """Accuracy of the linear head in use: cross-validated, and from a few labels per class."""
 
     features: str
     cross_validated: float
@@ -33,9 +35,11 @@ def measure(pairs: Pairs, cache_dir: Path, encoder: str = "packaged") -> list[Pr
     Items with the same text are never on both sides.
     """
     vectors = embed_dataset(pairs, encoder, cache_dir)
-    views = {"image": vectors["image"], "text": vectors["text"]}
-    views["both"] = np.concatenate([views["image"], views["text"]], axis=1)
-    return [Probe(name, _cross_validated(view, pairs), _from_few(view, pairs)) for name, view in views.items()]
+    views = {"image": ("image",), "text": ("text",), "both": ("image", "text")}
+    return [
+        Probe(name, _cross_validated(view, pairs), _from_few(view, pairs))
+        for name, view in ((name, {key: vectors[key] for key in keys}) for name, keys in views.items())
+    ]
 
 
 def table(probes: list[Probe]) -> str:
@@ -66,23 +70,23 @@ def contact_sheet(pairs: Pairs, per_row: int = 24, cell: int = 96) -> Image.Imag
     return sheet
 
 
-def _cross_validated(view: np.ndarray, pairs: Pairs) -> float:
+def _cross_validated(view: Features, pairs: Pairs) -> float:
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
     right = [
-        _accuracy(view, pairs.labels, train, test) * len(test)
-        for train, test in folds.split(view, pairs.labels, pairs.groups)
+        _accuracy(view, pairs, train, test) * len(test)
+        for train, test in folds.split(np.zeros((len(pairs), 1)), pairs.labels, pairs.groups)
     ]
     return sum(right) / len(pairs)
 
 
-def _from_few(view: np.ndarray, pairs: Pairs) -> float:
+def _from_few(view: Features, pairs: Pairs) -> float:
     scores = []
     for seed in range(_DRAWS):
         train = few_per_class(pairs, np.random.default_rng(seed))
         test = np.flatnonzero(~np.isin(pairs.groups, pairs.groups[train]))
-        scores.append(_accuracy(view, pairs.labels, train, test))
+        scores.append(_accuracy(view, pairs, train, test))
     return float(np.mean(scores))
 
 
@@ -96,8 +100,12 @@ def few_per_class(pairs: Pairs, rng: np.random.Generator) -> np.ndarray:
     return np.array(taken)
 
 
-def _accuracy(view: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
-    from sklearn.linear_model import LogisticRegression
-
-    head = LogisticRegression(C=_C, max_iter=2000).fit(view[train], labels[train])
-    return float((head.predict(view[test]) == labels[test]).mean())
+def _accuracy(view: Features, pairs: Pairs, train: np.ndarray, test: np.ndarray) -> float:
+    head = LateFusionHead.fit(
+        {name: rows[train] for name, rows in view.items()},
+        pairs.labels[train],
+        n_classes=len(pairs.classes),
+        calibrate=False,
+    )
+    predicted = head.probabilities({name: rows[test] for name, rows in view.items()}).argmax(axis=1)
+    return float((predicted == pairs.labels[test]).mean())

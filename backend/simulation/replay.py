@@ -58,7 +58,7 @@ def replay(
     holdout
         (n,) bool; these items are scored on, never labelled and never seen by the strategy.
     audit_share
-        Part of every batch that is drawn uniformly, as the rounds do it; 0 replays the bare strategy.
+        Part of every batch that is drawn uniformly before the strategy chooses; 0 replays the bare strategy.
 
     Raises
     ------
@@ -80,12 +80,17 @@ def replay(
     while len(order) < budget:
         size = min(batch_size, budget - len(order))
         rng = np.random.default_rng([seed, len(order)])
+        audited = rng.choice(np.flatnonzero(~labelled), round(audit_share * size), replace=False)
+        kept = np.setdiff1d(np.arange(len(labelled)), audited)
         known = np.where(labelled, truth, -1)  # a strategy that peeks finds nothing
-        pool = Pool.from_head(pool_features, known, labelled.copy(), head, n_classes=len(classes))
-        audited = round(audit_share * size)
-        picks = chosen.select(pool, size - audited, rng).indices.tolist()
-        rest = np.setdiff1d(np.flatnonzero(~labelled), picks)
-        picks += rng.choice(rest, audited, replace=False).tolist()
+        pool = Pool.from_head(
+            {name: rows[kept] for name, rows in pool_features.items()},
+            known[kept],
+            labelled[kept],
+            head,
+            n_classes=len(classes),
+        )
+        picks = [*kept[chosen.select(pool, size - len(audited), rng).indices], *audited]
         labelled[picks] = True
         order += picks
         head = LateFusionHead.fit(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Request, sync_playwright
+from playwright.sync_api import Page, Request, Response, sync_playwright
 
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.local_server import LocalLabelStudio
@@ -64,30 +63,29 @@ def published(client: LabelStudio, request: pytest.FixtureRequest) -> tuple[Proj
     return project, order
 
 
-def label_all(page: Page, client: LabelStudio, project: ProjectInfo) -> None:
-    page.goto(f"{client.url}/projects/{project.id}/data")
-    page.get_by_text("Label All Tasks").click()
-    page.wait_for_selector(".al-image img")
-
-
-def shown_task(page: Page) -> int:
-    return int(page.locator("text=/^#[0-9]+$/").first.inner_text()[1:])
+def is_next_task(event: Request | Response) -> bool:
+    return "id=next_task" in event.url
 
 
 def test_label_all_tasks_follows_the_queue_and_shows_the_reason_only_where_there_is_one(
     page: Page, client: LabelStudio, published: tuple[ProjectInfo, list[int]]
 ) -> None:
     project, order = published
-    label_all(page, client, project)
-    assert shown_task(page) == order[0]
-    assert page.locator(".al-why").inner_text().strip() == REASON
-    assert page.locator(".al-why").is_visible()
+    page.goto(f"{client.url}/projects/{project.id}/data")
+    with page.expect_response(is_next_task) as first:
+        page.get_by_text("Label All Tasks").click()
+    assert first.value.json()["id"] == order[0]
+    assert first.value.request.post_data_json == {"project": str(project.id)}
+    page.get_by_text(REASON).wait_for()
+    page.locator(".al-image img").first.wait_for(state="attached")
     page.keyboard.press("2")
-    page.get_by_role("button", name="Submit").click()
-    page.wait_for_function("([id]) => document.body.innerText.includes('#' + id)", arg=[order[1]])
-    assert shown_task(page) == order[1]
+    with page.expect_response(is_next_task) as second:
+        page.get_by_test_id("bottombar-submit-button").click()
+    assert second.value.json()["id"] == order[1]
     # No reason in this task: the box takes no room.
-    assert page.locator(".al-why").is_hidden()
+    page.get_by_text(REASON).wait_for(state="detached")
+    page.locator(".al-image img").first.wait_for(state="attached")
+    assert page.locator(".al-why").count() == 1 and page.locator(".al-why").is_hidden()
     (annotation,) = client.task(order[0]).annotations or ()
     assert annotation["result"][0]["value"] == {"choices": ["advertisement"]}
 
@@ -97,19 +95,11 @@ def test_a_bare_link_to_the_label_stream_passes_the_queue_by(
 ) -> None:
     """Why annotators are sent to the project and press "Label All Tasks" there."""
     project, order = published
-    asked: list[dict[str, Any]] = []
-
-    def keep(request: Request) -> None:
-        if "id=next_task" in request.url and request.post_data:
-            asked.append(json.loads(request.post_data))
-
     page.evaluate("localStorage.clear()")
-    page.on("request", keep)
-    page.goto(f"{client.url}/projects/{project.id}/data?labeling=1")
-    page.wait_for_selector(".al-image img")
-    page.remove_listener("request", keep)
-    assert "ordering" in asked[0]
-    assert shown_task(page) == min(order)
+    with page.expect_response(is_next_task) as first:
+        page.goto(f"{client.url}/projects/{project.id}/data?labeling=1")
+    assert "ordering" in first.value.request.post_data_json
+    assert first.value.json()["id"] == min(order)
 
 
 def test_queue_tab_lists_the_queue_in_order(

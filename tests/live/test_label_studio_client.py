@@ -239,3 +239,28 @@ def test_bulk_actions_on_no_tasks_touch_no_task(client: LabelStudio, make_projec
     client.write_field(project.id, [], REASON_KEY, "x")
     assert client.project(project.id).task_number == 3
     assert all(REASON_KEY not in s.data for s in client.iter_tasks(project.id))
+
+
+def test_a_skip_alone_leaves_the_task_unlabelled(client: LabelStudio, make_project: MakeProject) -> None:
+    project = make_project(1)
+    (task_id,) = client.task_ids(project.id)
+    client.skip(task_id)
+    raw = client.http.request("GET", f"/api/tasks/{task_id}/")
+    assert (raw["is_labeled"], raw["total_annotations"], raw["cancelled_annotations"]) == (False, 0, 1)
+
+
+def test_answers_in_use_can_be_taken_out_of_the_label_config_and_no_task_changes(
+    client: LabelStudio, make_project: MakeProject
+) -> None:
+    project = make_project(1)
+    (task_id,) = client.task_ids(project.id)
+    client.submit(task_id, SCHEMA, ["bird"])
+    mark = client.task(task_id).updated_at
+    config = CONFIG.replace("bird", "fish")
+    client.update_project(project.id, label_config=config)
+    # So a new label config must be noticed by its hash, and all answers read again with it.
+    assert list(client.changed_tasks(project.id, mark)) == []
+    changed = TaskSchema.from_label_config(client.project(project.id).label_config)
+    assert changed.config_hash != SCHEMA.config_hash
+    (annotation,) = client.task(task_id).annotations or ()
+    assert "'bird', which is not in the label config" in str(read_answer(changed, annotation).problem)
