@@ -109,9 +109,8 @@ def project_create(
         services, template, tasks_file=tasks, labels_file=labels, title=title,
         options={"strategy": strategy, "batch_size": batch_size},
     )  # fmt: skip
-    typer.echo(
-        f"project {project.id} ({project.title}) is attached: {services.settings.label_studio_url}/projects/{project.id}/data"
-    )
+    address = f"{services.settings.label_studio_url}/projects/{project.id}/data"
+    typer.echo(f"project {project.id} ({project.title}) is attached: {address}")
 
 
 @project_app.command("attach")

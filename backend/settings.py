@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="SQLAlchemy address of the store; empty: SQLite in MMAL_DATA_DIR.")
     encoder: str = Field(
         "packaged",
-        description="packaged, open_clip:NAME/PRETRAINED, open_clip:NAME:/path/to/checkpoint, or import:module:function.",
+        description="packaged, open_clip:NAME/PRETRAINED, open_clip:NAME:/path/to/checkpoint, import:module:function.",
     )
     device: str = Field("auto", description="Device of the encoder: auto, cpu, cuda, cuda:1.")
     encode_batch: int = Field(32, ge=1, description="Images and texts a call of the encoder.")
@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     hold_at: str = Field(
         "",
-        description="For fault tests: the worker stops for good at this named point of a round; see docs/operations.md.",
+        description="For fault tests: the worker stands still at this point of a round; see docs/operations.md.",
     )
 
     @property

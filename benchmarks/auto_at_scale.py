@@ -1,7 +1,7 @@
 """What sampling costs the default strategy above its exact threshold, in quality and in time.
 
     python benchmarks/auto_at_scale.py                       # a few minutes; JSON on stdout, tables on stderr
-    python benchmarks/auto_at_scale.py --archive mine.npz    # replay real vectors instead of synthetic ones
+    python benchmarks/auto_at_scale.py --dataset openclipart16 --batch 20 --rounds 15 --samples 250 500 1000 --sizes
 
 Quality: labelling is replayed on one pool with the exact form, with samples of several sizes (the threshold forced
 down), and with random and margin sampling beside; AULC is the mean accuracy over the rounds by the trapezoid rule,
@@ -9,7 +9,7 @@ on records outside the pool, paired by seed. ``coverage`` is the part of the exa
 batch of the sampled form reaches, measured on the whole pool.
 Time: one selection on float16 vectors on disk, in a process of its own, against the exact form where that fits.
 
-An archive is a NumPy .npz with ``labels`` (n,) int and one (n, D) matrix for each modality, under its name.
+A data set is one of ``backend.simulation.datasets``; it is downloaded and embedded where the cache lacks it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 
 from backend.learners import LateFusionHead
+from backend.simulation.datasets import build_dataset, dataset_names, embed_dataset, load_dataset
+from backend.simulation.replay import random_split
 from backend.strategies import Pool, create_strategy
 from backend.strategies.kernels.uncertainty import mean_margin
 from backend.strategies.kernels.views import CentredView, squared_euclidean
@@ -53,10 +55,20 @@ def synthetic(n: int, n_classes: int, width: int, seed: int) -> tuple[Features, 
     return features, labels
 
 
-def read_archive(path: Path) -> tuple[Features, np.ndarray]:
-    """Vectors and labels of a .npz archive, see the module's text."""
-    with np.load(path) as archive:
-        return {name: archive[name] for name in archive.files if name != "labels"}, archive["labels"]
+Case = tuple[Features, np.ndarray, np.ndarray]
+
+
+def synthetic_case(n: int, n_classes: int, width: int, seed: int) -> Case:
+    """Features, labels and the quarter that is held out."""
+    features, labels = synthetic(n, n_classes, width, seed)
+    # A stream of its own: the synthetic labels are drawn from default_rng(seed).
+    return features, labels, np.random.default_rng([seed, 1]).random(n) < 0.25
+
+
+def dataset_case(name: str, cache: Path, seed: int) -> Case:
+    """Features, labels and held-out quarter (stratified, equal texts on one side) of a real set."""
+    pairs = load_dataset(build_dataset(name, cache))
+    return embed_dataset(pairs, "packaged", cache), pairs.labels, random_split(pairs, seed)
 
 
 # -- quality -----------------------------------------------------------------------------------------------------
@@ -106,7 +118,7 @@ def replay(
 
 
 def quality(
-    load: Callable[[int], tuple[Features, np.ndarray]], sizes: list[int], seeds: int, batch: int, rounds: int
+    load: Callable[[int], Case], sizes: list[int], seeds: int, batch: int, rounds: int
 ) -> list[dict[str, Any]]:
     """AULC of the sampled forms, of random and of margin, minus that of the exact form, paired by seed."""
     arms: dict[str, dict[str, Any]] = {"exact": {"name": "auto", "exact_below": 20_000}}
@@ -114,9 +126,7 @@ def quality(
     arms |= {"margin": {"name": "margin"}, "random": {"name": "random"}}
     found: dict[str, list[tuple[float, float, float, float]]] = {arm: [] for arm in arms}
     for seed in range(seeds):
-        features, labels = load(seed)
-        # A stream of its own: the synthetic labels are drawn from default_rng(seed).
-        test = np.random.default_rng([seed, 1]).random(len(labels)) < 0.25
+        features, labels, test = load(seed)
         warm: Pool | None = None
         reach: dict[str, float] = {}
         for arm, spec in arms.items():
@@ -219,7 +229,8 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--archive", type=Path, help="replay these vectors instead of synthetic ones")
+    parser.add_argument("--dataset", choices=dataset_names(), help="replay this set instead of synthetic vectors")
+    parser.add_argument("--cache-dir", type=Path, default=Path(".cache"))
     parser.add_argument("--pool", type=int, default=8000, help="records of the synthetic replay, test part included")
     parser.add_argument("--samples", type=int, nargs="*", default=[500, 1000, 2000, 4000])
     parser.add_argument("--seeds", type=int, default=3)
@@ -229,17 +240,14 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=40)
     parser.add_argument("--width", type=int, default=512, help="numbers a modality in the timed pools")
     args = parser.parse_args()
-    archive = args.archive
-    replayed = quality(
-        (lambda seed: read_archive(archive))
-        if archive
-        else (lambda seed: synthetic(args.pool, args.classes, 96, seed)),
-        args.samples,
-        args.seeds,
-        args.batch,
-        args.rounds,
-    )
-    print_table(f"Quality ({archive or 'synthetic'}, {args.seeds} seeds, batch {args.batch})", replayed)
+
+    def load(seed: int) -> Case:
+        if args.dataset:
+            return dataset_case(args.dataset, args.cache_dir, seed)
+        return synthetic_case(args.pool, args.classes, 96, seed)
+
+    replayed = quality(load, args.samples, args.seeds, args.batch, args.rounds)
+    print_table(f"Quality ({args.dataset or 'synthetic'}, {args.seeds} seeds, batch {args.batch})", replayed)
     timing = times(args.sizes, args.batch, args.classes, args.width) if args.sizes else []
     if timing:
         print_table("Time of one selection", timing)

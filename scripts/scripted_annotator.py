@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -19,7 +20,7 @@ EVERY = 10
 SEED = 20261122
 
 
-def annotate(services: Services, client: LabelStudio, project_id: int, pairs: Pairs, count: int) -> dict[str, list]:  # type: ignore[type-arg]
+def annotate(services: Services, client: LabelStudio, project_id: int, pairs: Pairs, count: int) -> dict[str, Any]:
     """Label `count` tasks, print and return the curve of this run beside those of random labelling."""
     chosen = label(services, client, project_id, pairs, count)
     print("Scoring on the pairs that were never imported ...", flush=True)
@@ -68,4 +69,6 @@ def _print_curves(sizes: list[int], ours: np.ndarray, random: np.ndarray, held_o
         print(f"  {size:4d} labels                        {a:6.1%}      {m:6.1%} +- {e:.1%}")
     saved = labels_saved(sizes, ours, float(mean[-1]))
     area = float(np.trapezoid(ours - mean, sizes) / (sizes[-1] - sizes[0])) if len(sizes) > 1 else 0.0
-    print(f"  mean difference over the curve: {100 * area:+.1f} points; labels saved to reach random's end: {saved:.0%}")
+    print(
+        f"  mean difference over the curve: {100 * area:+.1f} points; labels saved to reach random's end: {saved:.0%}"
+    )

@@ -30,7 +30,9 @@ def main() -> int:
         return 2
     backend = connections[0]
     # What was set before stays; text, because the settings page cannot show an object.
-    before = backend.extra_params if isinstance(backend.extra_params, dict) else json.loads(backend.extra_params or "{}")
+    before = (
+        backend.extra_params if isinstance(backend.extra_params, dict) else json.loads(backend.extra_params or "{}")
+    )
     options = {**before, "strategy": given.strategy}
     if given.batch_size:
         options["batch_size"] = given.batch_size
@@ -41,7 +43,7 @@ def main() -> int:
             url=backend.url,
             project=given.project,
             title=backend.title,
-            extra_params=json.dumps(options),  # type: ignore[arg-type]
+            extra_params=json.dumps(options),
         )
     except ApiError as error:
         print(f"refused: {error.body}", file=sys.stderr)

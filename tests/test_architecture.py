@@ -60,5 +60,7 @@ def test_learners_and_strategies_are_arrays_in_arrays_out(room: str) -> None:
 
 
 def test_no_file_is_longer_than_it_can_be_read() -> None:
-    long = {str(p.relative_to(BACKEND)): n for p in BACKEND.rglob("*.py") if (n := len(p.read_text().splitlines())) > 450}
+    long = {
+        str(p.relative_to(BACKEND)): n for p in BACKEND.rglob("*.py") if (n := len(p.read_text().splitlines())) > 450
+    }
     assert not long

@@ -34,8 +34,7 @@ class EncoderSpec:
     kind : where the weights come from
     text : the value as given
     model : open_clip model name, or module (``import``); empty for the packaged pair
-    weights : pretrained tag (``hub``), absolute path (``checkpoint``) or function (``import``); empty for the packaged
-        pair
+    weights : pretrained tag (``hub``), absolute path (``checkpoint``) or function (``import``); empty if packaged
     """
 
     kind: Literal["packaged", "hub", "checkpoint", "import"]

@@ -31,7 +31,7 @@ class TaskReading:
     http: Session
 
     def iter_tasks(self, project_id: int, page_size: int = 5000) -> Iterator[TaskSnapshot]:
-        """All tasks in the order of their ids, without annotations; about 25 s for 50,000."""
+        """All tasks in the order of their ids, without annotations (50,000 took 43 s on a busy two-core machine)."""
         for page in self._pages_by_id(project_id, [], _LIGHT, page_size):
             yield from map(TaskSnapshot.read, page)
 

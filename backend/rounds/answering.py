@@ -64,14 +64,14 @@ class Answerer:
     ) -> dict[int, np.ndarray]:
         ids = [task_id for task in asked if (task_id := _task_id(task)) is not None]
         rows = tasks.vector_rows(self.services.store, project.id, self.services.encoder_id, ids)
-        missing = set(ids) - {row[0] for row in rows}
+        missing = set(ids) - {row.task_id for row in rows}
         if missing:
             self._hurry(project, schema, [task for task in asked if _task_id(task) in missing])
             rows = self._wait_for(project, ids)
         if not rows:
             return {}
         features = {m: x.astype(np.float32) for m, x in gather(self.services, schema, rows).items()}
-        return {row[0]: p for row, p in zip(rows, head.probabilities(features), strict=True)}
+        return {row.task_id: p for row, p in zip(rows, head.probabilities(features), strict=True)}
 
     def _hurry(self, project: Project, schema: TaskSchema, asked: Sequence[Mapping[str, Any]]) -> None:
         """Put tasks that are not embedded at the head of the worker's list."""
@@ -84,7 +84,7 @@ class Answerer:
         tasks.remember(store, project.id, inputs, urgent=True)
         tasks.hurry(store, project.id, [item.task_id for item in inputs])
 
-    def _wait_for(self, project: Project, ids: list[int]) -> list[Any]:
+    def _wait_for(self, project: Project, ids: list[int]) -> list[tasks.VectorRow]:
         until = time.monotonic() + self.services.settings.predict_seconds
         while True:
             rows = tasks.vector_rows(self.services.store, project.id, self.services.encoder_id, ids)

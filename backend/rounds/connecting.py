@@ -120,6 +120,9 @@ def _attach(services: Services, project_id: int, take_over: bool) -> Project:
     # Noted before anything is touched: a second attempt must not take our own settings for the original ones.
     if not project.original:
         projects.remember(store, project_id, original=project_setup.read_original(client, project_id))
+    if project.state == "refused":
+        # Taken over now: /setup, which Label Studio calls while it connects, must no longer refuse.
+        projects.remember(store, project_id, state="new", problem="")
     project_setup.attach(
         client,
         project_id,

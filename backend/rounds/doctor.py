@@ -75,7 +75,11 @@ def _loop(project: Project, status: ProjectStatus) -> Iterator[Finding]:
         status.unreadable_media == 0,
         "media",
         f"{status.unreadable_media} tasks have an image or text that cannot be read",
-        "The tasks are chosen by what is left of them; `mmal embed problems` lists why" if status.unreadable_media else "",
+        "The tasks are chosen by what is left of them; `mmal embed problems` lists why"
+        if status.unreadable_media
+        else "",
     )
     if project.version and status.queue_remaining == 0 and status.pool:
-        yield Finding(False, "queue", "used up: Label Studio serves at random", "A round is due; is the worker running?")
+        yield Finding(
+            False, "queue", "used up: Label Studio serves at random", "A round is due; is the worker running?"
+        )

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Row
 
 from backend.labelstudio.schema import TaskSchema
 from backend.learners import LateFusionHead
 from backend.rounds.services import Services
 from backend.store import tasks
-
-MODALITIES = ("image", "text")
 
 
 @dataclass(frozen=True)
@@ -40,30 +36,26 @@ def load_arrays(services: Services, project_id: int, schema: TaskSchema) -> Roun
     """Read what is embedded: every labelled task, and the tasks nobody has answered."""
     rows = tasks.vector_rows(services.store, project_id, services.encoder_id)
     position = {choice: i for i, choice in enumerate(schema.choices)}
-    task_ids = np.array([row[0] for row in rows], np.int64)
-    labelled = np.fromiter((row[1] == "label" for row in rows), np.bool_, len(rows))
+    task_ids = np.array([row.task_id for row in rows], np.int64)
+    labelled: NDArray[np.bool_] = np.fromiter((row.label_kind == "label" for row in rows), np.bool_, len(rows))
+    classes = [[position[choice] for choice in row.label] if row.label_kind == "label" else [] for row in rows]
     labels: NDArray[np.integer]
     if schema.multi_label:
         labels = np.zeros((len(rows), len(position)), np.int8)
-        for i in np.flatnonzero(labelled):
-            labels[i, [position[choice] for choice in rows[i][3]]] = 1
+        for i, picked in enumerate(classes):
+            labels[i, picked] = 1
     else:
-        labels = np.full(len(rows), -1, np.int64)
-        for i in np.flatnonzero(labelled):
-            labels[i] = position[rows[i][3][0]]
+        labels = np.array([picked[0] if picked else -1 for picked in classes], np.int64)
     return RoundArrays(task_ids, gather(services, schema, rows), labels, labelled)
 
 
-def gather(services: Services, schema: TaskSchema, rows: Sequence[Row[Any]]) -> dict[str, NDArray[np.float16]]:
+def gather(services: Services, schema: TaskSchema, rows: Sequence[tasks.VectorRow]) -> dict[str, NDArray[np.float16]]:
     """Vectors of rows of `tasks.vector_rows`, for the modalities the label config has."""
     vectors = services.vectors()
     if vectors is None:
         return {}
-    columns = {"image": 4, "text": 5}
-    return {
-        modality: vectors.gather(modality, np.array([row[columns[modality]] for row in rows], np.int64))
-        for modality in schema.modalities
-    }
+    found = {"image": [row.image_row for row in rows], "text": [row.text_row for row in rows]}
+    return {m: vectors.gather(m, np.array(found[m], np.int64)) for m in schema.modalities}
 
 
 def fit_head(arrays: RoundArrays, schema: TaskSchema, seed: int) -> LateFusionHead | None:

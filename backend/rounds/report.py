@@ -17,8 +17,9 @@ def status_lines(status: ProjectStatus) -> list[str]:
     lines = [
         f"project {status.project_id}: {status.title or '(no title yet)'}  [{status.state}]",
         f"  strategy   {status.strategy}",
-        f"  queue      {status.version or 'none in force'}: {status.queue_remaining} of {status.queue_length} tasks left,"
-        f" {status.batch_remaining} of {status.batch_size} of the batch; published {describe_age(status.published_at)}",
+        f"  queue      {status.version or 'none in force'}: {status.queue_remaining} of {status.queue_length} tasks"
+        f" left, {status.batch_remaining} of {status.batch_size} of the batch;"
+        f" published {describe_age(status.published_at)}",
         f"  labels     {status.labels} trained on or waiting to be, {status.unfitted_labels} since the last fit;"
         f" {status.skipped} skipped, {status.ties} ties, {status.unreadable_answers} unreadable",
         f"  embedding  {status.embedded} of {status.tasks} tasks{_time_left(status.embedding_seconds_left)};"
@@ -70,11 +71,13 @@ def explain_lines(services: Services, project_id: int, task_id: int) -> list[str
     found = rounds.last_entry(services.store, project_id, task_id)
     if found is None:
         raise TaskUnknown(
-            f"task = {task_id} was in no queue of project {project_id}. `mmal queue show --project {project_id}` lists it."
+            f"task = {task_id} was in no queue of project {project_id}."
+            f" `mmal queue show --project {project_id}` lists the one in force."
         )
     entry, chosen = found
     lines = [
-        f"task {task_id}: place {entry.rank + 1} of {chosen.counts.get('queue', '?')} in {chosen.version} ({entry.role})",
+        f"task {task_id}: place {entry.rank + 1} of {chosen.counts.get('queue', '?')}"
+        f" in {chosen.version} ({entry.role})",
         f"  {REASONS[entry.reason]}",
         f"  round asked for because: {chosen.trigger}",
         f"  fitted on {chosen.counts.get('labels', 0)} labels, chosen from {chosen.counts.get('pool', 0)} tasks"

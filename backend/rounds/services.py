@@ -45,8 +45,8 @@ class Services:
         key = self.settings.label_studio_api_key.get_secret_value()
         if not key:
             raise ConfigurationError(
-                "LABEL_STUDIO_API_KEY is empty: this backend can neither read answers nor publish a queue. Set it to a "
-                "personal access token (Label Studio > Account & Settings > Personal Access Token) and restart."
+                "LABEL_STUDIO_API_KEY is empty: this backend can neither read answers nor publish a queue. Set it"
+                " to a personal access token (Label Studio > Account & Settings > Personal Access Token) and restart."
             )
         return LabelStudio(self.settings.label_studio_url, key)
 

@@ -21,7 +21,7 @@ def require_basic_auth() -> Response | None:
     expected = (settings.basic_auth_user, settings.basic_auth_pass.get_secret_value())
     if given is not None and given.type == "basic":
         pairs = zip((given.username or "", given.password or ""), expected, strict=True)
-        if all([hmac.compare_digest(a.encode(), b.encode()) for a, b in pairs]):
+        if all(hmac.compare_digest(a.encode(), b.encode()) for a, b in pairs):
             return None
     return Response(
         "Set the user name and password of BASIC_AUTH_USER and BASIC_AUTH_PASS in Label Studio's model settings.",

@@ -30,7 +30,7 @@ class Holdout:
     def accuracy(
         self, chosen: Sequence[int] | np.ndarray, answers: Sequence[int] | np.ndarray | None = None
     ) -> float:
-        """Share of held-out items that a head fitted on `chosen` gets right; `answers`: their labels, default true."""
+        """Share of held-out items a head fitted on `chosen` gets right; `answers`: their labels, default true."""
         rows = np.asarray(chosen)
         given = self.labels[rows] if answers is None else np.asarray(answers)
         head = LateFusionHead.fit(

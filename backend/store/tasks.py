@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, and_, delete, func, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from backend.store.database import Store
@@ -33,6 +33,16 @@ class Labelling:
     kind: str
     label: list[str] = field(default_factory=list)
     answers: Sequence[Mapping[str, Any]] = ()
+
+
+class VectorRow(NamedTuple):
+    """An embedded task: what it is labelled as and where its vectors lie; row -1: the modality is absent."""
+
+    task_id: int
+    label_kind: str
+    label: list[str]
+    image_row: int
+    text_row: int
 
 
 @dataclass(frozen=True)
@@ -230,28 +240,15 @@ def in_pool() -> Any:
 
 def vector_rows(
     store: Store, project_id: int, encoder_id: str, task_ids: Sequence[int] | None = None
-) -> list[Row[Any]]:
-    """(task_id, label_kind, restored, label, image_row, text_row) of embedded tasks; row -1: modality absent.
-
-    Parameters
-    ----------
-    task_ids
-        Only these; default: all labelled tasks and the pool.
-    """
+) -> list[VectorRow]:
+    """Embedded tasks in the order of their ids: these, or (default) all labelled tasks and the pool."""
     image, text = aliased(Vector), aliased(Vector)
 
     def joined(modality: str, vector: Any, content: Any) -> Any:
         return and_(vector.encoder_id == encoder_id, vector.modality == modality, vector.content_hash == content)
 
     query = (
-        select(
-            Task.task_id,
-            Task.label_kind,
-            Task.restored,
-            Task.label,
-            func.coalesce(image.row, -1),
-            func.coalesce(text.row, -1),
-        )
+        select(Task.task_id, Task.label_kind, Task.label, func.coalesce(image.row, -1), func.coalesce(text.row, -1))
         .outerjoin(image, joined("image", image, Task.image_hash))
         .outerjoin(text, joined("text", text, Task.text_hash))
         .where(Task.project_id == project_id, ~Task.deleted, Task.embedded_with == encoder_id)
@@ -259,10 +256,12 @@ def vector_rows(
     )
     with store.reading() as session:
         if task_ids is None:
-            return list(session.execute(query.where(or_(Task.label_kind == "label", in_pool()))))
-        found: list[Row[Any]] = []
+            rows = session.execute(query.where(or_(Task.label_kind == "label", in_pool()))).all()
+            return [VectorRow(*row) for row in rows]
+        found: list[VectorRow] = []
         for start in range(0, len(task_ids), CHUNK):
-            found.extend(session.execute(query.where(Task.task_id.in_(task_ids[start : start + CHUNK]))))
+            chunk = query.where(Task.task_id.in_(task_ids[start : start + CHUNK]))
+            found.extend(VectorRow(*row) for row in session.execute(chunk).all())
         return found
 
 

@@ -58,10 +58,13 @@ class VectorStore:
         rows = np.ascontiguousarray(vectors, dtype=DTYPE)
         if rows.shape != (len(hashes), self.dims[modality]):
             raise ValueError(f"{modality} vectors: shape {rows.shape}, expected {(len(hashes), self.dims[modality])}")
-        first_of = {content: i for i, content in reversed(list(enumerate(hashes)))}
+        first_of: dict[str, int] = {}
+        for i, content in enumerate(hashes):
+            first_of.setdefault(content, i)
         with open(self.folder / f"{modality}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            fresh = [h for h in first_of if h not in self.known(modality, first_of)]
+            known = self.known(modality, first_of)
+            fresh = [h for h in first_of if h not in known]
             if not fresh:
                 return
             with self.store.reading() as session:

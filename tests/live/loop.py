@@ -36,8 +36,11 @@ class Loop:
     ) -> None:
         self.server = server
         self.client: LabelStudio = server.client()
-        self.project_id = self.client.create_project(folder.name, config).id
+        # The config comes after the tasks: Label Studio refuses to import tasks without its fields, yet projects
+        # whose config changed later have them.
+        self.project_id = self.client.create_project(folder.name[:50], "<View></View>").id
         self.task_ids = self.client.import_tasks(self.project_id, data if data is not None else make_tasks(tasks))
+        self.client.update_project(self.project_id, label_config=config)
         self.schema = TaskSchema.from_label_config(config)
         self.backend = BackendProcess(folder / "backend", server.url, server.admin.token, environment)
         self.services = self.backend.services()

@@ -1,4 +1,4 @@
-"""Killed at any point of a round: the old queue or the new one is served, nothing is lost, the next round completes."""
+"""Killed at any point of a round: the old or the new queue is served, nothing is lost, the next round completes."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_broken_images_empty_texts_and_tasks_without_fields_do_not_stop_the_rest
         {"photo": "data:image/png;base64,bm90IGEgcGljdHVyZQ==", "title": "not a picture", "truth": "warm"},
         {"photo": "http://127.0.0.1:9/gone.png", "title": "nobody answers", "truth": "warm"},
         {"photo": data_uri(np.zeros((2, 2, 3), np.uint8)), "title": "", "truth": "grey"},
-        {"photo": 7, "title": "a number for a picture", "truth": "cold"},
+        {"photo": 7, "title": "a number where a picture should be", "truth": "cold"},
         {"other": "neither field", "truth": "cold"},
         {"photo": "ftp://somewhere/x.png", "title": "a scheme nobody reads", "truth": "cold"},
     ]
@@ -139,10 +139,8 @@ def test_a_label_config_that_cannot_be_served_is_refused_when_connecting(
     from backend.errors import LabelStudioRefused
 
     client = label_studio.client()
-    config = CONFIG.replace("Choices", "Labels").replace("<Choice ", "<Label ")
     project = client.create_project("unsupported", '<View><Text name="t" value="$t"/><Labels name="l" toName="t">'
                                     '<Label value="a"/></Labels></View>')  # fmt: skip
-    assert "Labels" in config
     backend = BackendProcess(tmp_path, label_studio.url, label_studio.admin.token).start("web")
     try:
         with pytest.raises(LabelStudioRefused, match="No Choices control"):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.live
 
 def training_set(loop: Loop) -> dict[int, str]:
     rows = tasks.vector_rows(loop.services.store, loop.project_id, loop.services.encoder_id)
-    labelled = [(row[0], row[3][0]) for row in rows if row[1] == "label"]
+    labelled = [(row.task_id, row.label[0]) for row in rows if row.label_kind == "label"]
     assert len(labelled) == len(dict(labelled))
     return dict(labelled)
 
@@ -173,9 +173,8 @@ def test_a_changed_label_config_is_learnt_anew(label_studio: LocalLabelStudio, t
         loop.wait_for_version()
         answered = loop.label_batch(6)
         loop.wait_for_labels(6)
-        loop.client.update_project(
-            loop.project_id, label_config=CONFIG.replace('<Choice value="grey"/>', '<Choice value="grey"/><Choice value="none"/>')
-        )  # fmt: skip
+        larger = CONFIG.replace('<Choice value="grey"/>', '<Choice value="grey"/><Choice value="none"/>')
+        loop.client.update_project(loop.project_id, label_config=larger)
         extra = next(task_id for task_id in loop.task_ids if task_id not in answered)
         schema = loop.schema
         loop.client.submit(extra, schema, ["none"])

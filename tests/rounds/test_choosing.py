@@ -1,0 +1,130 @@
+"""Options, the queue and its reasons: what a round decides, without Label Studio."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend.errors import ConfigurationError, OptionsInvalid, StrategyUnsuited
+from backend.labelstudio.schema import TaskSchema
+from backend.learners import LateFusionHead
+from backend.rounds.fitting import RoundArrays, fit_head
+from backend.rounds.options import ProjectOptions, change_options, parse_extra_params
+from backend.rounds.reasons import REASONS, reason_of
+from backend.rounds.selection import choose_queue
+from tests.live.pool import CONFIG
+
+SCHEMA = TaskSchema.from_label_config(CONFIG)
+
+
+def arrays(count: int, labelled: int, seed: int = 0) -> RoundArrays:
+    rng = np.random.default_rng(seed)
+    features = {}
+    for modality, dims in (("image", 6), ("text", 5)):
+        rows = rng.normal(size=(count, dims)).astype(np.float32)
+        features[modality] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    mask = np.zeros(count, bool)
+    mask[:labelled] = True
+    labels = np.where(mask, rng.integers(0, 3, count), -1)
+    return RoundArrays(np.arange(count) + 1000, features, labels, mask)
+
+
+def queue_of(data: RoundArrays, seed: int = 1, **options: Any) -> list[Any]:
+    head: LateFusionHead | None = fit_head(data, SCHEMA, seed=0)
+    return choose_queue(data, head, ProjectOptions(**options), 3, False, seed)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    count=st.integers(0, 60), labelled=st.integers(0, 60), batch=st.integers(1, 30), share=st.floats(0, 0.5),
+    strategy=st.sampled_from(["auto", "random", "badge", "bmmal", "margin"]),
+)  # fmt: skip
+def test_a_queue_is_distinct_unanswered_and_as_long_as_the_pool_allows(
+    count: int, labelled: int, batch: int, share: float, strategy: str
+) -> None:
+    data = arrays(count, min(labelled, count))
+    queue = queue_of(data, strategy=strategy, batch_size=batch, queue_size=40, audit_share=share)
+    ids = [place.task_id for place in queue]
+    pool = set(data.task_ids[~data.labelled].tolist())
+    assert len(set(ids)) == len(ids)
+    assert set(ids) <= pool
+    assert len(ids) == min(len(pool), 40)
+    roles = [place.role for place in queue]
+    size = min(batch, len(pool))
+    assert all(role != "reserve" for role in roles[:size])
+    assert all(role == "reserve" for role in roles[size:])
+    assert all(place.reason in REASONS for place in queue)
+
+
+def test_the_same_round_gives_the_same_queue_and_another_seed_another_control_sample() -> None:
+    data = arrays(80, 20)
+    assert queue_of(data, seed=3) == queue_of(data, seed=3)
+    assert queue_of(data, seed=3, strategy="random") != queue_of(data, seed=4, strategy="random")
+
+
+def test_the_control_sample_is_a_uniform_draw_of_the_stated_share() -> None:
+    data = arrays(40, 10)
+    drawn: Counter[int] = Counter()
+    rounds = 300
+    for seed in range(rounds):
+        queue = queue_of(data, seed=seed, batch_size=5, queue_size=5, audit_share=0.3, strategy="margin")
+        drawn.update(place.task_id for place in queue if place.role == "control")
+    expected = rounds * 5 * 0.3 / 30
+    total = sum(drawn.values())
+    assert abs(total - rounds * 1.5) < 4 * np.sqrt(rounds * 0.25)
+    counts = np.array([drawn[task_id] for task_id in data.task_ids[10:]])
+    # Chi-square with 29 degrees of freedom stays below 60 but once in a thousand.
+    assert ((counts - expected) ** 2 / expected).sum() < 60
+
+
+def test_no_reason_names_an_answer_and_there_are_at_most_eight() -> None:
+    assert len(REASONS) <= 8
+    assert reason_of("control", "auto", {"uncertainty": 1.0}) == "control"
+    assert reason_of("batch", "random", {}) == "random"
+    assert reason_of("batch", "auto", {"novelty": 1.0}) == "typical"
+    assert reason_of("batch", "auto", {"uncertainty": 0.9, "disagreement": 1.0}) == "disagree"
+    assert reason_of("batch", "auto", {"uncertainty": 0.9, "disagreement": 0.0}) == "uncertain"
+    assert reason_of("batch", "auto", {"uncertainty": 0.1, "novelty": 0.9}) == "uncovered"
+    assert reason_of("batch", "auto", {"uncertainty": 0.1, "novelty": 0.1}) == "informative"
+
+
+@given(st.one_of(st.none(), st.text(), st.integers(), st.lists(st.integers()), st.dictionaries(st.text(), st.text())))
+def test_whatever_the_form_sends_is_an_object_or_a_clear_refusal(sent: Any) -> None:
+    try:
+        assert isinstance(parse_extra_params(sent), dict)
+    except OptionsInvalid as error:
+        assert "extra_params" in str(error)
+        assert "Write for example" in str(error)
+
+
+def test_a_new_strategy_starts_with_its_own_options() -> None:
+    before = change_options({}, {"strategy": "auto", "batch_size": 7}, SCHEMA).model_dump()
+    after = change_options({**before, "strategy_options": {"cold_start": "random"}}, {"strategy": "badge"}, SCHEMA)
+    assert (after.strategy, after.strategy_options, after.batch_size) == ("badge", {}, 7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"strategy": "x"}, "choose one of"),
+        ({"batch": 3}, "Unknown option 'batch'. Use: strategy,"),
+        ({"audit_share": 0.9}, "audit_share"),
+        ({"strategy_options": {"nope": 1}}, "nope"),
+        ({"poll_seconds": "soon"}, "poll_seconds"),
+    ],
+)
+def test_every_bad_option_is_named_with_its_remedy(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        change_options({}, changes, SCHEMA)
+
+
+def test_a_strategy_that_does_not_suit_the_project_is_refused_when_it_is_set() -> None:
+    text_only = TaskSchema.from_label_config(CONFIG.replace('<Image name="picture" value="$photo"/>', "").replace(
+        'toName="picture"', 'toName="words"'))  # fmt: skip
+    with pytest.raises(StrategyUnsuited, match="badge"):
+        change_options({}, {"strategy": "bmmal"}, text_only)

@@ -1,0 +1,248 @@
+"""What must survive a restart does, whatever ends the process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from backend.errors import LeaseLost, ProjectUnknown
+from backend.settings import Settings
+from backend.store import Store, events, leases, open_store, projects, rounds, tasks
+from backend.store.tables import Base
+from backend.store.vectors import VectorStore
+
+
+def inputs(count: int, first: int = 1) -> list[tasks.Inputs]:
+    return [tasks.Inputs(n, f"picture {n}", f"text {n}") for n in range(first, first + count)]
+
+
+def unit_rows(count: int, dims: int, seed: int = 0) -> np.ndarray:
+    rows = np.random.default_rng(seed).normal(size=(count, dims)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_migrations_make_exactly_the_tables_of_the_code(store: Store) -> None:
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_a_store_opened_by_many_processes_at_once_is_migrated_once(tmp_path: Path) -> None:
+    failures: list[Exception] = []
+
+    def attempt() -> None:
+        try:
+            open_store(Settings(data_dir=tmp_path))
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=attempt) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_an_unknown_project_is_named_with_the_command_that_connects_it(store: Store) -> None:
+    with pytest.raises(ProjectUnknown, match="mmal project attach --project 5"):
+        projects.get(store, 5)
+
+
+class TestLeases:
+    def test_a_second_holder_is_refused_while_the_first_one_lives(self, store: Store) -> None:
+        first = leases.acquire(store, "round 1", "a", seconds=0.4)
+        assert first is not None
+        time.sleep(0.8)  # twice the length of the lease: the heartbeat keeps it
+        assert leases.acquire(store, "round 1", "b", seconds=0.4) is None
+        assert leases.holder_of(store, "round 1", 0.4) == "a"
+        first.release()
+        assert leases.holder_of(store, "round 1", 0.4) == ""
+
+    def test_a_dead_holder_is_taken_over_and_finds_out_when_it_comes_back(self, store: Store) -> None:
+        first = leases.acquire(store, "round 1", "a", seconds=60)
+        assert first is not None
+        second = leases.acquire(store, "round 1", "b", seconds=0.0)
+        assert second is not None
+        with pytest.raises(LeaseLost):
+            first.check()
+        first.release()
+        assert leases.holder_of(store, "round 1", 60) == "b"
+        second.release()
+
+    def test_of_many_that_try_at_once_one_gets_it(self, store: Store) -> None:
+        got: list[object] = []
+        threads = [
+            threading.Thread(target=lambda n=n: got.append(leases.acquire(store, "x", str(n), 60))) for n in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(lease is not None for lease in got) == 1
+
+
+class TestRoundRequests:
+    def test_requests_during_a_round_are_followed_by_exactly_one_more(self, store: Store) -> None:
+        projects.remember(store, 1, state="attached")
+        projects.request_round(store, 1, "first")
+        assert projects.take_round_request(store, 1) == "first"
+        projects.request_round(store, 1, "second")
+        projects.request_round(store, 1, "third")
+        assert projects.take_round_request(store, 1) == "third"
+        assert projects.take_round_request(store, 1) == ""
+
+    def test_a_request_judged_on_an_old_state_is_dropped(self, store: Store) -> None:
+        seen = projects.remember(store, 1, state="attached")
+        rounds.start(store, 1, number=1, version="v1-auto", trigger="", strategy="auto", options={}, seed=0)
+        assert not projects.request_round_if_unchanged(store, seen, "stale")
+        assert projects.get(store, 1).round_requested == ""
+
+    def test_failures_in_a_row_wait_longer_and_a_success_ends_that(self, store: Store) -> None:
+        projects.remember(store, 1, state="attached")
+        waits = []
+        for _ in range(12):
+            projects.record_failure(store, 1, "down", pause=True, ask_again="the batch")
+            waits.append(round(projects.get(store, 1).round_not_before - time.time()))
+        assert waits == sorted(waits)
+        assert waits[-1] <= projects.LONGEST_BACKOFF
+        assert projects.get(store, 1).round_requested == "the batch"
+        projects.record_success(store, 1)
+        assert projects.get(store, 1).last_error == ""
+        assert projects.get(store, 1).round_not_before == 0
+
+
+class TestTasks:
+    def test_a_changed_input_is_embedded_again_and_an_unchanged_one_is_not(self, store: Store) -> None:
+        assert tasks.remember(store, 1, inputs(2)) == 2
+        for task in tasks.to_embed(store, 1, "e", 10):
+            row = {"task_id": task.task_id, "image": task.image, "text": task.text, "embedded_with": "e"}
+            tasks.embedded(store, 1, [row])
+        assert tasks.remember(store, 1, inputs(2)) == 0
+        assert tasks.to_embed(store, 1, "e", 10) == []
+        assert tasks.remember(store, 1, [tasks.Inputs(1, "picture 1", "another text")]) == 1
+        assert [t.task_id for t in tasks.to_embed(store, 1, "e", 10)] == [1]
+        assert len(tasks.to_embed(store, 1, "another encoder", 10)) == 2
+
+    def test_an_input_that_changed_while_it_was_embedded_keeps_waiting(self, store: Store) -> None:
+        tasks.remember(store, 1, inputs(1))
+        [old] = tasks.to_embed(store, 1, "e", 1)
+        tasks.remember(store, 1, [tasks.Inputs(1, "new picture", "text 1")])
+        tasks.embedded(store, 1, [{"task_id": 1, "image": old.image, "text": old.text, "embedded_with": "e"}])
+        assert [t.image for t in tasks.to_embed(store, 1, "e", 1)] == ["new picture"]
+
+    def test_urgent_tasks_come_first_and_the_rest_in_random_order(self, store: Store) -> None:
+        tasks.remember(store, 1, inputs(200))
+        tasks.remember(store, 1, inputs(1, first=900), urgent=True)
+        order = [t.task_id for t in tasks.to_embed(store, 1, "e", 300)]
+        assert order[0] == 900
+        assert order[1:] != sorted(order[1:])
+
+    def test_answers_of_a_task_are_replaced_whole_so_each_counts_once(self, store: Store) -> None:
+        tasks.remember(store, 1, inputs(1))
+        answer = {"annotation_id": 5, "task_id": 1, "choices": ["a"], "has_choices": True}
+        for _ in range(3):
+            tasks.label(store, 1, [tasks.Labelling(1, "label", ["a"], [answer])])
+        assert tasks.counts(store, 1, "e").answers == 1
+        assert tasks.label(store, 1, [tasks.Labelling(1, "none")]) == 1
+        assert tasks.counts(store, 1, "e").answers == 0
+
+    def test_a_deleted_task_leaves_pool_and_training_set_and_may_come_back(self, store: Store) -> None:
+        tasks.remember(store, 1, inputs(2))
+        tasks.label(store, 1, [tasks.Labelling(1, "label", ["a"], [{"annotation_id": 5, "task_id": 1}])])
+        tasks.drop(store, 1, [1])
+        counts = tasks.counts(store, 1, "e")
+        assert (counts.live, counts.answers, counts.by_label) == (1, 0, {"none": 1})
+        assert tasks.remember(store, 1, inputs(1)) == 1
+        assert tasks.live_ids(store, 1) == {1, 2}
+
+
+class TestVectors:
+    def test_a_content_is_stored_once_and_found_after_a_restart(self, store: Store, tmp_path: Path) -> None:
+        vectors, rows = VectorStore(store, "e", {"text": 8}), unit_rows(3, 8)
+        vectors.append("text", ["a", "b", "c"], rows)
+        vectors.append("text", ["b", "c", "b", "d"], np.vstack([-rows[1:], unit_rows(2, 8, seed=1)]))
+        again = VectorStore(open_store(Settings(data_dir=tmp_path)), "e", {"text": 8})
+        assert again.known("text", ["a", "b", "c", "d", "z"]) == {"a", "b", "c", "d"}
+        np.testing.assert_array_equal(again.gather("text", np.array([0, 1, 2])), rows.astype(np.float16))
+        assert (vectors.folder / "text.f16").stat().st_size == 4 * 8 * 2
+
+    def test_an_absent_modality_is_a_zero_row(self, store: Store) -> None:
+        vectors = VectorStore(store, "e", {"text": 4})
+        assert not vectors.gather("text", np.array([-1, -1])).any()
+        vectors.append("text", ["a"], unit_rows(1, 4))
+        found = vectors.gather("text", np.array([-1, 0]))
+        assert not found[0].any()
+        assert found[1].any()
+
+    @pytest.mark.parametrize("torn", [1, 7, 15, 16, 40])
+    def test_bytes_of_a_writer_that_was_killed_are_overwritten(self, store: Store, torn: int) -> None:
+        vectors, rows = VectorStore(store, "e", {"text": 8}), unit_rows(2, 8)
+        vectors.append("text", ["a"], rows[:1])
+        with open(vectors.folder / "text.f16", "ab") as file:
+            file.write(b"\xff" * torn)
+        np.testing.assert_array_equal(vectors.gather("text", np.array([0])), rows[:1].astype(np.float16))
+        vectors.append("text", ["b"], rows[1:])
+        np.testing.assert_array_equal(vectors.gather("text", np.array([0, 1])), rows.astype(np.float16))
+
+    def test_writers_in_parallel_lose_nothing(self, store: Store) -> None:
+        vectors, rows = VectorStore(store, "e", {"text": 8}), unit_rows(60, 8)
+        names = [f"content {n}" for n in range(60)]
+
+        def write(part: int) -> None:
+            vectors.append("text", names[part::3], rows[part::3])
+
+        threads = [threading.Thread(target=write, args=[part]) for part in (0, 1, 2, 0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert vectors.known("text", names) == set(names)
+        stored = vectors.gather("text", np.arange(60))
+        assert sorted(map(tuple, stored.tolist())) == sorted(map(tuple, rows.astype(np.float16).tolist()))
+
+
+class TestRounds:
+    def test_a_head_is_read_back_as_it_was_written_and_old_ones_go(self, store: Store) -> None:
+        for number in range(1, 8):
+            opened = rounds.start(
+                store, 1, number=number, version=f"v{number}-auto", trigger="", strategy="auto", options={}, seed=0
+            )
+            path = rounds.save_head(store, opened, {"w": np.full((2, 3), number)}, {"kind": "test"})
+        arrays, metadata = rounds.load_head(path)
+        assert arrays["w"].tolist() == [[7, 7, 7], [7, 7, 7]]
+        assert metadata == {"kind": "test"}
+        assert len(list(path.parent.iterdir())) == rounds.KEPT_HEADS
+
+    def test_putting_a_round_in_force_is_one_step(self, store: Store) -> None:
+        projects.remember(store, 1, state="attached")
+        opened = rounds.start(store, 1, number=1, version="v1-auto", trigger="", strategy="auto", options={}, seed=0)
+        assert rounds.in_force(store, projects.get(store, 1)) is None
+        rounds.put_in_force(store, opened)
+        found = rounds.in_force(store, projects.get(store, 1))
+        assert found is not None
+        assert (found.status, found.version) == ("published", "v1-auto")
+
+
+def test_events_of_parallel_bursts_are_all_there_and_drained_by_project(store: Store) -> None:
+    def burst(project: int) -> None:
+        for _ in range(250):
+            events.add(store, project, "ANNOTATION_CREATED")
+
+    threads = [threading.Thread(target=burst, args=[n]) for n in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    last, found = events.peek(store)
+    assert {project: counter["ANNOTATION_CREATED"] for project, counter in found.items()} == dict.fromkeys(
+        range(1, 5), 250
+    )
+    events.add(store, 1, "LATE")
+    events.forget(store, last)
+    assert events.waiting(store) == 1
