@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="SQLAlchemy address of the store; empty: SQLite in MMAL_DATA_DIR.")
     encoder: str = Field(
         "packaged",
-        description="packaged, open_clip:NAME/PRETRAINED, open_clip:NAME:/path/to/checkpoint, import:module:function.",
+        description="packaged, open_clip:NAME/PRETRAINED, open_clip:NAME:/path/to/file, import:module:function.",
     )
     device: str = Field("auto", description="Device of the encoder: auto, cpu, cuda, cuda:1.")
     encode_batch: int = Field(32, ge=1, description="Images and texts a call of the encoder.")
@@ -97,7 +97,7 @@ class Settings(BaseSettings):
                 (
                     variable,
                     str(value if value is not None else ""),
-                    str(default or ""),
+                    "" if default is None else str(default),
                     field.description or "",
                 )
             )

@@ -53,13 +53,17 @@ def check_project(
     return found
 
 
+def _attach(project_id: int) -> str:
+    return f"mmal project attach --project {project_id}"
+
+
 def _ordering(client: LabelStudio, project: ProjectInfo, version: str | None) -> Iterator[Finding]:
     sampling = project.sampling == project_setup.SAMPLING
     yield Finding(
         sampling,
         "sampling",
         f"task sampling is {project.sampling}",
-        "" if sampling else "Run `mmal attach` again, it sets Uncertainty sampling",
+        "" if sampling else f"Run `{_attach(project.id)}` again, it sets Uncertainty sampling",
     )
     in_force = project.model_version == version
     yield Finding(
@@ -86,7 +90,7 @@ def _ordering(client: LabelStudio, project: ProjectInfo, version: str | None) ->
 
 def _events(client: LabelStudio, project_id: int, backend_url: str, events_secret: str | None) -> Iterator[Finding]:
     hook = project_setup.events_webhook(client, project_id, backend_url)
-    again = "Run `mmal attach` again; until then changes are only noticed by polling"
+    again = f"Run `{_attach(project_id)}` again; until then changes are only noticed by polling"
     if hook is None:
         yield Finding(False, "webhook", f"no webhook sends events to {backend_url}/events", again)
     elif not project_setup.sends_all_events(hook):
@@ -103,7 +107,9 @@ def _events(client: LabelStudio, project_id: int, backend_url: str, events_secre
         not automatic,
         "automatic webhook",
         f"webhook {automatic[0]} sends every event a second time" if automatic else "none",
-        "Run `mmal attach` again, it removes it (connecting the backend makes it anew)" if automatic else "",
+        f"Run `{_attach(project_id)}` again, it removes it (connecting the backend makes it anew)"
+        if automatic
+        else "",
     )
 
 
@@ -111,7 +117,10 @@ def _connection(client: LabelStudio, project_id: int, backend_url: str) -> Itera
     backend = project_setup.connection(client, project_id, backend_url)
     if backend is None:
         yield Finding(
-            False, "connection", f"no model of the project has the address {backend_url}", "Run `mmal attach`"
+            False,
+            "connection",
+            f"no model of the project has the address {backend_url}",
+            f"Run `{_attach(project_id)}`",
         )
         return
     connected = backend.state == "CO"

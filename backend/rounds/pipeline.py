@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,10 +76,10 @@ def run_round(
         if not why:
             return None
         opened: Round | None = None
+        started = time.monotonic()
         try:
-            recover(services, project_id)
-            opened = _open(services, project_id, why)
-            progress = Progress(services, opened, lease, hold)
+            opened = _open(services, project_id, why, recover(services, project_id))
+            progress = Progress(services, opened, lease, hold, since=started)
             progress("recovered")
             _run(services, opened, progress)
             projects.record_success(services.store, project_id)
@@ -90,11 +90,16 @@ def run_round(
         return rounds.get(services.store, opened.id) if opened else None
 
 
-def recover(services: Services, project_id: int) -> None:
+def recover(services: Services, project_id: int) -> dict[str, int]:
     """Find out what became of rounds that were cut off, and make Label Studio and the store agree.
 
     A round whose version Label Studio already serves has been published; any other one has not. Then our
     version in force is put right where a stale settings page reverted it.
+
+    Returns
+    -------
+    dict
+        Versions that Label Studio holds, with their numbers of predictions.
     """
     serving = services.label_studio.project(project_id).model_version
     for cut_off in rounds.of_project(services.store, project_id, "running", "failed", limit=20):
@@ -103,16 +108,26 @@ def recover(services: Services, project_id: int) -> None:
             log.warning("project %s: %s was published by a round that was cut off; adopted", project_id, serving)
         elif cut_off.status == "running":
             rounds.close(services.store, cut_off.id, "abandoned", f"its worker died after {cut_off.step!r}")
-    keep_in_force(services, project_id, serving)
-    clear_away(services, project_id)
+    versions = services.label_studio.model_versions(project_id)
+    keep_in_force(services, project_id, serving, versions)
+    clear_away(services, project_id, versions)
+    return versions
 
 
-def keep_in_force(services: Services, project_id: int, serving: str | None) -> None:
-    """Put our version back where something else replaced it; ask for a round where it is gone."""
+def keep_in_force(services: Services, project_id: int, serving: str | None, versions: Container[str]) -> None:
+    """Put our version back where something else replaced it; ask for a round where it is gone.
+
+    Parameters
+    ----------
+    serving
+        The version Label Studio orders by.
+    versions
+        All versions that it holds.
+    """
     version = projects.get(services.store, project_id).version
     if not version or serving == version:
         return
-    if version in services.label_studio.model_versions(project_id):
+    if version in versions:
         log.warning("project %s: model_version was %r, set back to %r", project_id, serving, version)
         services.label_studio.set_model_version(project_id, version)
     else:
@@ -152,10 +167,10 @@ def _run(services: Services, opened: Round, progress: Progress) -> None:
     progress("cleared")
 
 
-def _open(services: Services, project_id: int, why: str) -> Round:
+def _open(services: Services, project_id: int, why: str, versions: Iterable[str]) -> Round:
     project = projects.get(services.store, project_id)
     options = options_of(project)
-    number = _next_number(services, project_id, project.round_number)
+    number = _next_number(project.round_number, versions)
     return rounds.start(
         services.store,
         project_id,
@@ -169,12 +184,12 @@ def _open(services: Services, project_id: int, why: str) -> Round:
     )
 
 
-def _next_number(services: Services, project_id: int, last: int) -> int:
+def _next_number(last: int, versions: Iterable[str]) -> int:
     """One more than any round of ours, and than any version in Label Studio that looks like ours.
 
     A name used twice would merge two queues; the store may be younger than the project.
     """
-    heads = (name.split("-")[0] for name in services.label_studio.model_versions(project_id))
+    heads = (name.split("-")[0] for name in versions)
     taken = [int(head[1:]) for head in heads if head[:1] == "v" and head[1:].isdecimal()]
     return max([last, *taken]) + 1
 

@@ -6,7 +6,7 @@ Until the project's model_version changes, the old queue is in force; from then 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from backend.errors import UnknownTasks
 from backend.labelstudio.predictions import check_rows, queue_row
@@ -15,7 +15,7 @@ from backend.rounds.reasons import REASONS
 from backend.rounds.selection import Place
 from backend.rounds.services import Services
 from backend.store import projects, rounds, tasks
-from backend.store.tables import Project, Round
+from backend.store.tables import Round
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +55,20 @@ def publish(
     checkpoint("switched")
     rounds.put_in_force(services.store, opened)
     checkpoint("in force")
-    clear_away(services, opened.project_id)
+    clear_away(services, opened.project_id, services.label_studio.model_versions(opened.project_id))
     return list(places)
 
 
-def clear_away(services: Services, project_id: int) -> None:
+def clear_away(services: Services, project_id: int, versions: Iterable[str]) -> None:
     """Take back the reasons of tasks that left the queue and delete our versions that are not in force.
 
-    Only versions that a round of this store made are touched.
+    Only versions that a round of this store published are deleted. Rows made on demand are left to
+    `trim_live_rows`: there may be thousands, and deleting them blocks.
+
+    Parameters
+    ----------
+    versions
+        All versions that Label Studio holds.
     """
     project = projects.get(services.store, project_id)
     in_force = rounds.in_force(services.store, project)
@@ -71,17 +77,9 @@ def clear_away(services: Services, project_id: int) -> None:
     if stale:
         services.label_studio.write_field(project_id, sorted(stale), REASON_KEY, "")
         tasks.set_reason(services.store, project_id, stale, "")
-    for version in obsolete_versions(services, project):
+    ours = {r.version for r in rounds.of_project(services.store, project_id)} - {project.version, ""}
+    for version in sorted(ours.intersection(versions)):
         services.label_studio.delete_model_version(project_id, version)
-
-
-def obsolete_versions(services: Services, project: Project) -> list[str]:
-    """Versions in Label Studio that a round of ours published and that are in force no more.
-
-    Rows made on demand are left to `trim_live_rows`: there may be thousands, and deleting them blocks.
-    """
-    ours = {r.version for r in rounds.of_project(services.store, project.id)} - {project.version, ""}
-    return sorted(ours & set(services.label_studio.model_versions(project.id)))
 
 
 def trim_live_rows(services: Services, project_id: int, most: int = 50) -> int:

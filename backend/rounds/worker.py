@@ -111,8 +111,9 @@ class Worker:
         # Not while a round is between its switch and its bookkeeping: it would be taken for a stale page.
         with self._lease("round", project_id) as lease:
             if lease is not None:
-                serving = self.services.label_studio.project(project_id).model_version
-                keep_in_force(self.services, project_id, serving)
+                client = self.services.label_studio
+                serving = client.project(project_id).model_version
+                keep_in_force(self.services, project_id, serving, client.model_versions(project_id))
 
     def _lease(self, job: str, project_id: int) -> AbstractContextManager[leases.HeldLease | None]:
         return leases.held(

@@ -35,7 +35,8 @@ class Pairs:
     texts : captions
     labels : (n,) int64 index into ``classes``
     classes : label names
-    groups : (n,) int64; equal for items with the same text, which never go to both sides of a split
+    groups : (n,) int64; equal for items with the same text (case and spaces aside), which never go to both
+        sides of a split
     holdout : (n,) bool, the set's own test side; None where it has none
     """
 
@@ -76,7 +77,7 @@ def load_dataset(folder: Path) -> Pairs:
         if row["label"] not in index or not (folder / row["image"]).is_file():
             raise DatasetInvalid(f"{folder}: item {row['id']} has an unknown label or no picture. Build it again.")
     keys: dict[str, int] = {}
-    groups = [keys.setdefault(text_key(row["text"]), len(keys)) for row in rows]
+    groups = [keys.setdefault(" ".join(row["text"].casefold().split()), len(keys)) for row in rows]
     marked = [row.get("holdout") for row in rows]
     return Pairs(
         ids=[row["id"] for row in rows],

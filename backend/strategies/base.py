@@ -129,6 +129,7 @@ class LabelledStrategy(Strategy):
     def select(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Selection:
         """As ``Strategy.select``; delegates to ``cold_start`` when no row is labelled."""
         if not pool.labelled.any():
+            # Here and not above: the registry imports every strategy, and they import this module.
             from backend.strategies.registry import create_strategy
 
             return create_strategy(self.cold_start).select(pool, batch_size, rng)

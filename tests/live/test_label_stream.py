@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Request, Response, sync_playwright
+from playwright.sync_api import Page
 
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.local_server import LocalLabelStudio
@@ -19,31 +17,19 @@ from backend.labelstudio.records import ProjectInfo
 from backend.labelstudio.schema import REASON_KEY
 from backend.labelstudio.task_templates import TaskTemplate, create_project
 
+from .browser import is_next_task, signed_in
 from .conftest import REPOSITORY
 
 pytestmark = pytest.mark.live
 
 REASON = "Why now: unlike anything answered so far."
-QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")
 def page(label_studio: LocalLabelStudio) -> Iterator[Page]:
     """A browser signed in as the admin."""
-    chromium = os.environ.get("MMAL_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.fail("This test needs a browser: install chromium, or set MMAL_CHROMIUM to one", pytrace=False)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
-        page = browser.new_context(viewport={"width": 1200, "height": 640}).new_page()
-        page.goto(f"{label_studio.url}/user/login/")
-        page.fill("input[name=email]", label_studio.admin.email)
-        page.fill("input[name=password]", label_studio.admin.password)
-        page.keyboard.press("Enter")
-        page.wait_for_url(lambda url: "login" not in url)
-        page.wait_for_load_state("networkidle")
+    with signed_in(label_studio) as page:
         yield page
-        browser.close()
 
 
 @pytest.fixture
@@ -61,10 +47,6 @@ def published(client: LabelStudio, request: pytest.FixtureRequest) -> tuple[Proj
     client.write_field(project.id, order[:1], REASON_KEY, REASON)
     add_queue_tab(client, project.id)
     return project, order
-
-
-def is_next_task(event: Request | Response) -> bool:
-    return "id=next_task" in event.url
 
 
 def test_label_all_tasks_follows_the_queue_and_shows_the_reason_only_where_there_is_one(

@@ -1,0 +1,106 @@
+"""From the last annotation of a batch to the new order, on a real Label Studio, vectors cached.
+
+    python -m benchmarks.loop_latency --tasks 1000 50000
+
+Prints JSON and a table: seconds from the submission that completes the batch until `next` serves the first task of
+the new queue, the seconds of each step of that round, and of the publish alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from backend.labelstudio.local_server import LocalLabelStudio
+from backend.store import rounds
+from tests.live.conftest import fresh_server
+from tests.live.loop import Loop
+
+LABELS = [f"class {n}" for n in range(20)]
+CONFIG = (
+    '<View><Text name="words" value="$title"/><Image name="picture" value="$photo"/>'
+    '<Choices name="kind" toName="words">'
+    + "".join(f'<Choice value="{label}"/>' for label in LABELS)
+    + "</Choices></View>"
+)
+PUBLISH_STEPS = ("imported", "explained", "switched", "in force", "cleared")
+
+
+def measure(server: LocalLabelStudio, folder: Path, tasks: int, batches: int, batch_size: int) -> dict[str, Any]:
+    """Seconds of `batches` rounds in a project of `tasks` tasks."""
+    pictures = [_picture(n % 20) for n in range(20)]
+    data = [
+        {"title": f"class {n % 20} item {n}", "photo": pictures[n % 20], "truth": LABELS[n % 20]}
+        for n in range(tasks)
+    ]
+    environment = {"MMAL_ENCODER": "import:benchmarks.cheap_encoder:make", "MMAL_ENCODE_BATCH": "256"}
+    options = {"batch_size": batch_size, "refresh_share": 1.0}
+    began = time.monotonic()
+    with Loop(server, folder, data=data, config=CONFIG, options=options, environment=environment) as loop:
+        loop.wait_for_version(seconds=3600)
+        prepared = time.monotonic() - began
+        delays, steps = [], []
+        for _ in range(batches):
+            version = loop.project.version
+            loop.label_batch(batch_size - 1)
+            loop.label_next()
+            submitted = time.monotonic()
+            while loop.project.version == version:
+                time.sleep(0.05)
+            served = loop.client.next_task(loop.project_id)
+            delays.append(time.monotonic() - submitted)
+            assert served is not None
+            loop.settle()
+            assert served.id == loop.queued_ids()[0]
+            [latest] = rounds.of_project(loop.services.store, loop.project_id, "published", limit=1)
+            steps.append(latest.seconds)
+    mean_steps = {name: round(statistics.mean(s[name] for s in steps), 2) for name in steps[0]}
+    return {
+        "tasks": tasks,
+        "batches": batches,
+        "prepared_seconds": round(prepared, 1),
+        "last_answer_to_new_order_median": round(statistics.median(delays), 2),
+        "last_answer_to_new_order_worst": round(max(delays), 2),
+        "publish_mean": round(sum(mean_steps[name] for name in PUBLISH_STEPS), 2),
+        "steps_mean": mean_steps,
+    }
+
+
+def _picture(shade: int) -> str:
+    import numpy as np
+
+    from tests.live.pool import data_uri
+
+    return data_uri(np.full((2, 2, 3), shade, np.uint8))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=int, nargs="+", default=[1000])
+    parser.add_argument("--batches", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=20)
+    given = parser.parse_args()
+    results = []
+    with tempfile.TemporaryDirectory() as name, fresh_server(Path(name)) as server:
+        for tasks in given.tasks:
+            folder = Path(name) / f"latency-{tasks}"
+            folder.mkdir()
+            results.append(measure(server, folder, tasks, given.batches, given.batch_size))
+    print(json.dumps(results, indent=2))
+    print("\n| tasks | last answer -> new order, median (worst) | of it publish | sync | fit | select |")
+    print("|---|---|---|---|---|---|")
+    for r in results:
+        s = r["steps_mean"]
+        print(
+            f"| {r['tasks']} | {r['last_answer_to_new_order_median']} s ({r['last_answer_to_new_order_worst']} s)"
+            f" | {r['publish_mean']} s | {s['synced']} s | {s['fitted']} s | {s['selected']} s |"
+        )
+
+
+if __name__ == "__main__":
+    main()
