@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Under CI and without a terminal pip's bars are noise; on a terminal they are the progress.
 PIP_FLAGS := --disable-pip-version-check $(if $(CI),-q,)
 
-.PHONY: help demo test test-quick lint bench install label-studio clean
+.PHONY: help browser demo test test-quick lint bench install label-studio clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,10 +28,18 @@ $(LS_VENV)/.done:
 	$(LS_VENV)/bin/pip install $(PIP_FLAGS) label-studio==$(LABEL_STUDIO)
 	@touch $@
 
-demo: install label-studio ## Label Studio and the backend on real tasks; ANNOTATE=120 adds a scripted annotator
-	@$(BIN)/python scripts/demo.py $(if $(ANNOTATE),--annotate $(ANNOTATE),)
+# The browser tests look at Label Studio's pages; Debian and Ubuntu have the browser as a package.
+browser: ## install chromium, where apt-get can
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || test -n "$$MMAL_CHROMIUM" || { \
+		echo "Installing chromium for the browser tests ..."; \
+		SUDO=$$(test "$$(id -u)" = 0 || echo sudo); \
+		$$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq chromium >/dev/null; } || { \
+		echo "Install chromium, or set MMAL_CHROMIUM to a Chromium or Chrome."; exit 1; }
 
-test: install label-studio ## all tests, the live ones against real Label Studio included
+demo: install label-studio ## Label Studio and the backend on real tasks; ANNOTATE=120 adds a scripted annotator
+	@$(BIN)/python -m scripts.demo $(if $(ANNOTATE),--annotate $(ANNOTATE),)
+
+test: install label-studio browser ## all tests, the live ones against real Label Studio included
 	$(BIN)/pytest
 
 test-quick: install ## the tests that start no Label Studio

@@ -320,7 +320,7 @@ def embed_retry(project: ProjectOption) -> None:
 @data_app.command("get")
 def data_get(
     name: Annotated[str, typer.Argument(help="openclipart16, fluent57 or tux12.")],
-    cache: Annotated[Path, typer.Option(help="Folder to build it in.")] = Path(".cache/datasets"),
+    cache: Annotated[Path, typer.Option(help="Folder to build it in.")] = Path(".cache"),
 ) -> None:
     """Build a benchmark data set from its packages."""
     from backend.simulation.datasets import build_dataset

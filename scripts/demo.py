@@ -23,7 +23,6 @@ from typing import NoReturn
 
 import requests
 from pydantic import SecretStr
-from scripted_annotator import annotate
 from tqdm import tqdm
 
 from backend.errors import MmalError
@@ -36,6 +35,7 @@ from backend.rounds.status import project_status
 from backend.settings import Settings
 from backend.simulation.pairs import Pairs, load_dataset
 from backend.store import projects
+from scripts.scripted_annotator import annotate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEMPLATE = "image_text_classification"
@@ -81,7 +81,7 @@ def _run(folder: Path, labels: int, leave: bool) -> None:
             pairs = load_dataset(PAIRS)
             services = Services(settings)
             project_id = _project(services, server, pairs)
-            _wait_for_queue(services, project_id)
+            wait_for_queue(services, project_id)
             _say(f"Ready after {time.monotonic() - started:.0f} s.")
             if labels:
                 annotate(services, server.client(), project_id, pairs, labels)
@@ -151,20 +151,20 @@ def _wait_for_health(settings: Settings, process: subprocess.Popen[bytes], log: 
             time.sleep(0.2)
 
 
+def tasks_of(pairs: Pairs) -> list[dict[str, str]]:
+    """Task data of the pairs that are not held out; `pair` names the pair and is shown to nobody."""
+    assert pairs.holdout is not None
+    return [
+        {"image": f"/data/local-files/?d=demo/images/{image.name}", "text": text, "pair": name}
+        for image, text, name, held_out in zip(pairs.images, pairs.texts, pairs.ids, pairs.holdout, strict=True)
+        if not held_out
+    ]
+
+
 def _project(services: Services, server: LocalLabelStudio, pairs: Pairs) -> int:
     _say("Setting the project up ...")
-    assert pairs.holdout is not None
-    tasks = [
-        {
-            "image": f"/data/local-files/?d=demo/images/{pairs.images[i].name}",
-            "text": pairs.texts[i],
-            "pair": pairs.ids[i],
-        }
-        for i in range(len(pairs))
-        if not pairs.holdout[i]
-    ]
     template = TaskTemplate.load(find_template(TEMPLATE))
-    made = create_project(server.client(), template, TITLE, list(pairs.classes), tasks)
+    made = create_project(server.client(), template, TITLE, list(pairs.classes), tasks_of(pairs))
     server.client().add_local_files(made.project.id, str(PAIRS), "Demo pictures")
     attach_project(services, made.project.id)
     if made.created:
@@ -172,7 +172,7 @@ def _project(services: Services, server: LocalLabelStudio, pairs: Pairs) -> int:
     return made.project.id
 
 
-def _wait_for_queue(services: Services, project_id: int) -> None:
+def wait_for_queue(services: Services, project_id: int) -> None:
     """Until the first queue is in force and everything is embedded, with a bar."""
     with tqdm(desc="  embedding", unit=" tasks", total=0) as bar:
         while True:

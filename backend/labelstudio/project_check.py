@@ -28,6 +28,7 @@ def check_project(
     *,
     version: str | None,
     events_secret: str | None = None,
+    prefill: bool = False,
 ) -> list[Finding]:
     """Look at the token, the project, the queue and the connections.
 
@@ -35,6 +36,7 @@ def check_project(
     ----------
     version : the version that should be in force; None before the first queue
     events_secret : to see whether the webhook carries it; None to leave that out
+    prefill : the project pre-fills answers, for which Label Studio must show predictions
 
     Never raises for what Label Studio answers: a refusal is a finding, and ends the list when nothing more
     can be asked.
@@ -46,6 +48,8 @@ def check_project(
         project = client.project(project_id)
         found.append(Finding(True, "project", f"{project.title}: {project.task_number} tasks"))
         found += _ordering(client, project, version)
+        if prefill:
+            found.append(_prefill(project))
         found += _events(client, project_id, backend_url, events_secret)
         found += _connection(client, project_id, backend_url)
     except LabelStudioError as error:
@@ -86,6 +90,16 @@ def _ordering(client: LabelStudio, project: ProjectInfo, version: str | None) ->
             "annotations per task",
             f"{project.maximum_annotations}: Label Studio first serves tasks that others began, in random order",
         )
+
+
+def _prefill(project: ProjectInfo) -> Finding:
+    shown = project.show_collab_predictions
+    return Finding(
+        shown,
+        "pre-filled answers",
+        f"the project {'shows' if shown else 'does not show'} predictions to annotators",
+        "" if shown else "The next round switches this on; or switch pre-filling off with the option prelabel=false",
+    )
 
 
 def _events(client: LabelStudio, project_id: int, backend_url: str, events_secret: str | None) -> Iterator[Finding]:

@@ -126,6 +126,13 @@ def remove_automatic_webhook(client: LabelStudio, project_id: int, backend_url: 
     return len(automatic)
 
 
+def show_predictions(client: LabelStudio, project_id: int) -> None:
+    """Have Label Studio fill the form with predictions; `detach` gives the setting back."""
+    if not client.project(project_id).show_collab_predictions:
+        client.update_project(project_id, show_collab_predictions=True)
+        log.info("project %s: predictions are shown to annotators, as its option prelabel asks", project_id)
+
+
 def detach(
     client: LabelStudio,
     project_id: int,

@@ -57,6 +57,7 @@ def _project(services: Services, project: Project) -> Iterator[Finding]:
         services.settings.backend_url,
         version=project.version or None,
         events_secret=notes.events_secret(services.store),
+        prefill=options_of(project).prelabel,
     )
     yield from _loop(project, project_status(services, project))
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from backend.errors import UnknownTasks
 from backend.labelstudio.predictions import check_rows, queue_row
+from backend.labelstudio.project_setup import show_predictions
 from backend.labelstudio.schema import REASON_KEY, TaskSchema
 from backend.rounds.reasons import REASONS
 from backend.rounds.selection import Place
@@ -50,6 +51,8 @@ def publish(
     places = _import(services, opened, schema, places, answers)
     checkpoint("imported")
     _show_reasons(services, opened.project_id, places)
+    if answers:
+        show_predictions(services.label_studio, opened.project_id)
     checkpoint("explained")
     services.label_studio.set_model_version(opened.project_id, opened.version)
     checkpoint("switched")

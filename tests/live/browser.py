@@ -47,4 +47,4 @@ def keep_picture(page: Page, name: str) -> None:
     """Write docs/images/NAME.png when MMAL_SCREENSHOTS is set."""
     if os.environ.get("MMAL_SCREENSHOTS"):
         picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-        picture.quantize(128).save(PICTURES / f"{name}.png", optimize=True)
+        picture.save(PICTURES / f"{name}.png", optimize=True)
