@@ -86,7 +86,12 @@ def measure(count: int, burst: int) -> dict[str, Any]:
             return lambda number: session.post(f"{backend.url}/predict", json=body, timeout=100)
 
         header = {"Authorization": f"Bearer {notes.events_secret(services.store)}"}
-        event: Any = {"action": "ANNOTATION_CREATED", "project": {"id": PROJECT}, "task": {"id": 1}, "pad": "x" * 3000}
+        event: Any = {
+            "action": "ANNOTATION_CREATED",
+            "project": {"id": PROJECT},
+            "task": {"id": 1},
+            "pad": "x" * 3000,
+        }
 
         def send(number: int) -> Any:
             return session.post(f"{backend.url}/events", json=event, headers=header, timeout=30)

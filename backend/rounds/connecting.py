@@ -6,7 +6,8 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from backend.errors import ConfigurationError, ForeignPredictions
@@ -94,11 +95,26 @@ def attach_project(services: Services, project_id: int, *, take_over: bool = Fal
         The project has predictions of others and `take_over` is not set; nothing was changed there.
     LabelConfigUnsupported, LabelStudioError
     """
-    holder = f"attaching {uuid.uuid4()}"
+    with _alone(services, f"attach {project_id}"):
+        return _attach(services, project_id, take_over)
+
+
+def attach_if_new(services: Services, project_id: int) -> None:
+    """Attach a project that was connected in Label Studio, unless somebody else did so meanwhile."""
+    with _alone(services, f"attach {project_id}"):
+        if projects.get(services.store, project_id).state == "new":
+            _attach(services, project_id, take_over=False)
+
+
+@contextmanager
+def _alone(services: Services, job: str) -> Iterator[None]:
+    """Wait until nobody else does this job, then keep everybody else from it."""
+    holder = f"connecting {uuid.uuid4()}"
     while True:
-        with leases.held(services.store, f"attach {project_id}", holder, services.settings.lease_seconds) as lease:
+        with leases.held(services.store, job, holder, services.settings.lease_seconds) as lease:
             if lease is not None:
-                return _attach(services, project_id, take_over)
+                yield
+                return
         time.sleep(0.2)
 
 
@@ -137,16 +153,21 @@ def _attach(services: Services, project_id: int, take_over: bool) -> Project:
 
 def detach_project(services: Services, project_id: int) -> None:
     """Give the project back as it was before it was attached; only versions of ours are deleted."""
+    with _alone(services, f"attach {project_id}"), _alone(services, f"round {project_id}"):
+        _detach(services, project_id)
+
+
+def _detach(services: Services, project_id: int) -> None:
     store, client = services.store, services.label_studio
     project = projects.get(store, project_id)
-    # First of all: the worker must not publish into a project that is being given back.
-    projects.remember(store, project_id, state="detached", round_requested="", version="")
+    # First of all: the worker must not publish into a project that is being given back. Deleting the connection
+    # makes Label Studio call /setup once more, which leaves a project in this state alone.
+    projects.remember(store, project_id, state="detaching", round_requested="", version="")
     client.write_field(project_id, sorted(tasks.with_reason(store, project_id)), REASON_KEY, "")
     tasks.set_reason(store, project_id, tasks.with_reason(store, project_id), "")
     project_setup.detach(
         client, project_id, services.settings.backend_url, project.original, our_versions(services, project_id)
     )
-    # Deleting the connection makes Label Studio call /setup once more, which would attach it again.
     projects.remember(store, project_id, state="detached", original={}, extra_params_seen="")
 
 

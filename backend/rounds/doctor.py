@@ -43,7 +43,7 @@ def _encoder(services: Services) -> Finding:
 
 
 def _project(services: Services, project: Project) -> Iterator[Finding]:
-    if project.state == "detached":
+    if project.state in ("detached", "detaching"):
         yield Finding(True, "state", "detached: given back to Label Studio")
         return
     if project.state == "refused":

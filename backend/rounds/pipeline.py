@@ -70,7 +70,8 @@ def run_round(
         The round, whatever became of it.
     """
     with leases.held(services.store, f"round {project_id}", holder, services.settings.lease_seconds) as lease:
-        if lease is None:
+        # A project that was given back meanwhile is left alone.
+        if lease is None or projects.get(services.store, project_id).state != "attached":
             return None
         why = projects.take_round_request(services.store, project_id)
         if not why:

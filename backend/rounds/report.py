@@ -50,12 +50,12 @@ def queue_lines(services: Services, project_id: int) -> tuple[list[str], list[di
     in_force = rounds.in_force(services.store, project)
     if in_force is None:
         return [f"project {project_id} has no queue in force yet"], []
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"rank": e.rank, "task": e.task_id, "role": e.role, "reason": e.reason}
         for e in rounds.queue(services.store, in_force.id)
     ]
     lines = [f"{in_force.version}, published {describe_age(project.published_at)}"]
-    lines += [f"{row['rank']:5d}  task {row['task']:<9d} {row['role']:8s} {row['reason']}" for row in rows]
+    lines += [f"{row['rank'] + 1:5d}  task {row['task']:<9d} {row['role']:8s} {row['reason']}" for row in rows]
     return lines, rows
 
 

@@ -18,7 +18,7 @@ from huey import SqliteHuey
 from huey.consumer import Consumer
 
 from backend.errors import MmalError
-from backend.rounds.connecting import attach_project
+from backend.rounds.connecting import attach_if_new
 from backend.rounds.embedding import embed_chunk
 from backend.rounds.pipeline import keep_in_force, run_round
 from backend.rounds.publishing import trim_live_rows
@@ -91,7 +91,7 @@ class Worker:
 
     def attach(self, project_id: int) -> None:
         """Set a newly connected project up in Label Studio."""
-        attach_project(self.services, project_id)
+        attach_if_new(self.services, project_id)
 
     def sync(self, project_id: int) -> None:
         """Look at Label Studio; ask for a round where one is due."""

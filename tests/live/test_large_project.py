@@ -18,10 +18,10 @@ TASKS = 20_000
 
 
 def test_twenty_thousand_tasks_never_wait_for_a_slow_encoder(label_studio: LocalLabelStudio, tmp_path: Path) -> None:
-    environment = {"TOY_ENCODER_DELAY": "0.03"}
+    environment = {"TOY_ENCODER_DELAY": "0.06"}
     options = {"batch_size": 20, "refresh_share": 1.0}
     with Loop(label_studio, tmp_path, tasks=TASKS, options=options, environment=environment) as loop:
-        # The whole pool takes ten minutes and more; the first queue is promised within three.
+        # The whole pool takes twenty minutes and more; the first queue is promised within three.
         wait_for("the first queue", lambda: loop.project.version, 180)
         status = loop.status
         assert status.tasks == TASKS
@@ -31,7 +31,6 @@ def test_twenty_thousand_tasks_never_wait_for_a_slow_encoder(label_studio: Local
         queue = loop.queued_ids()
         # What is embedded is a random sample, not the first rows of the file.
         assert max(queue) - min(queue) > TASKS / 2
-        wait_for("the labelling queue in Label Studio", lambda: not loop.status.round_running, 60)
         version, queue = loop.project.version, loop.queued_ids()
         served = loop.label_batch(3)
         if loop.project.version == version:
