@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from backend.errors import ConfigurationError, ForeignPredictions
+from backend.errors import ConfigurationError, ForeignPredictions, MmalError
 from backend.labelstudio import project_setup
 from backend.labelstudio.schema import REASON_KEY, TaskSchema
 from backend.rounds.options import ProjectOptions, change_options, parse_extra_params
@@ -57,15 +57,24 @@ def connect(services: Services, project_id: int, label_config: str, extra_params
     if project.state == "refused":
         raise ForeignPredictions(project.problem)
     if changes:
-        set_options(services, project_id, changes, why="Label Studio's model settings")
+        set_options(services, project_id, changes, why="Label Studio's model settings", tell=False)
     fields: dict[str, Any] = {"extra_params_seen": seen} if seen != project.extra_params_seen else {}
     if project.state == "detached":
         fields["state"] = "new"
     return projects.remember(store, project_id, **fields) if fields else project
 
 
-def set_options(services: Services, project_id: int, changes: Mapping[str, Any], why: str) -> ProjectOptions:
+def set_options(
+    services: Services, project_id: int, changes: Mapping[str, Any], why: str, *, tell: bool = True
+) -> ProjectOptions:
     """Change options of a project, by whatever way; in force with the next batch, which is asked for at once.
+
+    Parameters
+    ----------
+    why
+        The way they were changed, for the log and the round.
+    tell
+        Write them into Label Studio's model settings too, so that the form there shows what is in force.
 
     Raises
     ------
@@ -81,7 +90,24 @@ def set_options(services: Services, project_id: int, changes: Mapping[str, Any],
         log.info("project %s: options changed through %s: %s", project_id, why, dict(changes))
     if any(getattr(after, name) != getattr(before, name) for name in QUEUE_OPTIONS):
         projects.request_round(services.store, project_id, f"options changed through {why}", at_once=True)
+    if tell and after != before:
+        _tell_label_studio(services, project_id, after)
     return after
+
+
+def _tell_label_studio(services: Services, project_id: int, options: ProjectOptions) -> None:
+    try:
+        connected = project_setup.connection(services.label_studio, project_id, services.settings.backend_url)
+        if connected is not None:
+            services.label_studio.update_backend(connected, options=shown_options(options))
+    except MmalError as error:
+        # They are in force all the same; only the form is behind until the next attach.
+        log.warning("project %s: Label Studio's model settings still show the old options: %s", project_id, error)
+
+
+def shown_options(options: ProjectOptions) -> dict[str, Any]:
+    """What Label Studio's model settings show: the strategy, and what differs from the defaults."""
+    return {"strategy": options.strategy, **options.model_dump(exclude_defaults=True)}
 
 
 def attach_project(services: Services, project_id: int, *, take_over: bool = False) -> Project:
@@ -144,7 +170,7 @@ def _attach(services: Services, project_id: int, take_over: bool) -> Project:
         project_id,
         settings.backend_url,
         notes.events_secret(store),
-        options=options_of(project).model_dump(exclude_defaults=True),
+        options=shown_options(options_of(project)),
         basic_auth=(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()),
     )
     projects.record_success(store, project_id)

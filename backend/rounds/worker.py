@@ -18,6 +18,7 @@ from huey import SqliteHuey
 from huey.consumer import Consumer
 
 from backend.errors import MmalError
+from backend.labelstudio.project_setup import remove_automatic_webhook
 from backend.rounds.connecting import attach_if_new
 from backend.rounds.embedding import embed_chunk
 from backend.rounds.pipeline import keep_in_force, run_round
@@ -101,6 +102,8 @@ class Worker:
         report = sync_project(self.services, project_id, reconcile=reconcile)
         if reconcile:
             tasks.retry_problems(self.services.store, project_id)
+            # Label Studio makes it anew whenever somebody saves the connection.
+            remove_automatic_webhook(self.services.label_studio, project_id, self.services.settings.backend_url)
         self._reconciled.add(project_id)
         if report.serving != project.version:
             self._restore_version(project_id)

@@ -16,9 +16,12 @@ from backend.rounds.connecting import detach_project, set_options
 from tests.live.backend_process import wait_for
 from tests.live.browser import is_next_task, keep_picture, signed_in
 from tests.live.loop import Loop
+from tests.live.pool import CONFIG
 
 pytestmark = pytest.mark.live
 
+# A small picture, so that the form and its answers are seen without scrolling.
+SMALL = CONFIG.replace('value="$photo"', 'value="$photo" maxWidth="160px" zoomControl="false"')
 OPTIONS = {"batch_size": 10, "queue_size": 20, "poll_seconds": 1, "audit_share": 0}
 
 
@@ -32,7 +35,7 @@ def page(label_studio: LocalLabelStudio) -> Iterator[Page]:
 @contextlib.contextmanager
 def learnt_loop(server: LocalLabelStudio, folder: Any, shown: bool = True) -> Iterator[Loop]:
     """A loop with a head: eight answers, and the round that follows them."""
-    loop = Loop(server, folder, tasks=60, options=OPTIONS)
+    loop = Loop(server, folder, tasks=60, config=SMALL, options=OPTIONS)
     loop.client.update_project(loop.project_id, show_collab_predictions=shown)
     with loop:
         version = loop.wait_for_version()
@@ -137,7 +140,7 @@ def retrieve_predictions(page: Page, loop: Loop) -> None:
     page.locator("input[type=checkbox]").first.click(force=True)
     page.get_by_text(f"{len(loop.task_ids)} Tasks", exact=True).click()
     page.get_by_text("Retrieve Predictions", exact=True).click()
-    page.get_by_role("button", name="OK").click()
+    page.get_by_role("button", name="Confirm").click()
 
 
 def default_tab(loop: Loop) -> int:
@@ -185,7 +188,7 @@ def test_an_admin_reads_why_a_strategy_is_refused(page: Page, without: Loop) -> 
     page.get_by_role("button", name="Machine learning model options").click()
     page.get_by_text("Edit", exact=True).click()
     page.locator("textarea[name=extra_params]").fill('{"strategy": "bold"}')
-    page.get_by_role("button", name="Validate and Save").click()
+    page.get_by_text("Validate and Save").click()
     words = page.get_by_text("strategy 'bold' does not exist; choose one of auto, badge")
     words.first.wait_for()
     page.wait_for_timeout(500)

@@ -101,3 +101,11 @@ def test_an_unknown_name_is_refused_everywhere_with_the_list_of_what_exists(loop
     assert answer.status_code == 400
     assert "choose one of auto, badge" in json.loads(answer.text)["detail"]
     assert loop.project.options == before
+
+
+def test_the_form_in_label_studio_shows_what_was_set_elsewhere(loop: Loop) -> None:
+    by_command(loop, "margin")
+    [backend] = loop.client.ml_backends(loop.project_id)
+    assert backend.options is not None
+    assert (backend.options["strategy"], backend.options["batch_size"]) == ("margin", 10)
+    assert loop.project.options["strategy"] == "margin"

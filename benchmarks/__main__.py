@@ -1,0 +1,31 @@
+"""`make bench`: every benchmark at its smallest settings, one after the other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+# Module and arguments; each takes minutes at most on two cores.
+BENCHMARKS = (
+    ("benchmarks.server_latency", ()),
+    ("benchmarks.loop_latency", ("--tasks", "1000")),
+    ("benchmarks.label_efficiency", ("--datasets", "demo", "--seeds", "2")),
+    ("benchmarks.auto_at_scale", ()),
+    ("benchmarks.demo_saving", ("--seeds", "1")),
+)
+
+
+def main() -> int:
+    """Run all; the status says whether every one ran through."""
+    failed = []
+    for module, arguments in BENCHMARKS:
+        print(f"\n== python -m {module} {' '.join(arguments)}", flush=True)
+        if subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode:
+            failed.append(module)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
