@@ -88,7 +88,8 @@ def set_options(
     if after != before:
         projects.remember(services.store, project_id, options=after.model_dump())
         log.info("project %s: options changed through %s: %s", project_id, why, dict(changes))
-    if any(getattr(after, name) != getattr(before, name) for name in QUEUE_OPTIONS):
+    # Before the first queue there is nothing to choose anew: it will be chosen with these options.
+    if project.version and any(getattr(after, name) != getattr(before, name) for name in QUEUE_OPTIONS):
         projects.request_round(services.store, project_id, f"options changed through {why}", at_once=True)
     if tell and after != before:
         _tell_label_studio(services, project_id, after)

@@ -18,7 +18,7 @@ def due(services: Services, project: Project) -> str:
     if counts.pool == 0:
         return ""
     complete = counts.embedded == counts.live
-    latest = rounds.of_project(services.store, project.id, "published", "empty", limit=1)
+    latest = rounds.of_project(services.store, project.id, "published", limit=1)
     if not latest:
         return "first queue" if complete or counts.embedded >= FIRST_SAMPLE else ""
     before = int(latest[0].counts.get("embedded", 0))
@@ -27,7 +27,7 @@ def due(services: Services, project: Project) -> str:
     if complete and counts.embedded > before:
         return "new tasks are embedded"
     in_force = rounds.in_force(services.store, project)
-    if in_force is None or latest[0].status == "empty":
+    if in_force is None:
         return "no queue is in force"
     return _used_up(services, project, in_force, counts)
 

@@ -11,7 +11,6 @@ import requests
 from playwright.sync_api import Page, Response
 
 from backend.labelstudio.local_server import LocalLabelStudio
-from backend.labelstudio.project_setup import show_predictions
 from backend.rounds.connecting import detach_project, set_options
 from tests.live.backend_process import wait_for
 from tests.live.browser import is_next_task, keep_picture, signed_in
@@ -170,16 +169,22 @@ def test_prefilled_a_task_predicted_on_demand_opens_with_the_heads_answer(page: 
     assert ticked(page) == answer
 
 
-def test_doctor_sees_when_predictions_are_hidden_and_the_next_round_shows_them(prefilled: Loop) -> None:
-    show_predictions(prefilled.client, prefilled.project_id)
-    prefilled.client.update_project(prefilled.project_id, show_collab_predictions=False)
-    report = prefilled.backend.cli("doctor", "--project", str(prefilled.project_id))
+def test_doctor_sees_when_predictions_are_hidden_and_the_next_round_shows_them(page: Page, prefilled: Loop) -> None:
+    client, project_id = prefilled.client, prefilled.project_id
+    version = prefilled.project.version
+    hidden = client.update_project(project_id, show_collab_predictions=False)
+    # Label Studio takes the version out of force as well; the worker puts it back.
+    assert not hidden.model_version
+    wait_for("the version to be in force again", lambda: client.project(project_id).model_version == version)
+    assert label_stream(page, prefilled)["id"] == prefilled.queued_ids()[0]
+    assert ticked(page) == []
+    report = prefilled.backend.cli("doctor", "--project", str(project_id))
     assert report.returncode == 1
     assert "pre-filled answers: the project does not show predictions" in report.stdout
     prefilled.ask_for_round()
-    assert prefilled.client.project(prefilled.project_id).show_collab_predictions
-    detach_project(prefilled.services, prefilled.project_id)
-    assert not prefilled.client.project(prefilled.project_id).show_collab_predictions
+    assert client.project(project_id).show_collab_predictions
+    detach_project(prefilled.services, project_id)
+    assert not client.project(project_id).show_collab_predictions
 
 
 def test_an_admin_reads_why_a_strategy_is_refused(page: Page, without: Loop) -> None:

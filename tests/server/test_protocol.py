@@ -175,6 +175,9 @@ def test_the_admin_api_lists_changes_and_refuses(web: FlaskClient, services: Ser
     assert {"auto", "bmmal", "random"} <= {s["name"] for s in web.get("/api/strategies").get_json()}
     answer = web.patch(f"/api/projects/{PROJECT}/options", json={"strategy": "badge", "batch_size": 12})
     assert (answer.get_json()["strategy"], answer.get_json()["batch_size"]) == ("badge", 12)
+    assert not projects.get(services.store, PROJECT).round_requested  # the first queue will have them anyway
+    projects.remember(services.store, PROJECT, version="v1-auto")
+    web.patch(f"/api/projects/{PROJECT}/options", json={"batch_size": 13})
     assert projects.get(services.store, PROJECT).round_requested
     refused = web.patch(f"/api/projects/{PROJECT}/options", json={"strategy": "bold"})
     assert refused.status_code == 400

@@ -276,3 +276,11 @@ def test_every_concrete_strategy_class_is_registered():
         for _, kind in inspect.getmembers(module, inspect.isclass):
             if issubclass(kind, Strategy) and not inspect.isabstract(kind):
                 assert strategy_class(kind.name) is kind
+
+
+@every_strategy
+def test_the_documentation_names_every_strategy_option_and_default(name):
+    text = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text(encoding="utf-8")
+    assert f"| `{name}` |" in text
+    for option, default in describe(name).options.items():
+        assert re.search(rf"\| `{option}` \| `?{re.escape(str(default))}`? \|", text), option
