@@ -29,11 +29,9 @@ def main() -> int:
         print(f"project {given.project} has no model called 'mmal'; run scripts/setup_project.py", file=sys.stderr)
         return 2
     backend = connections[0]
-    # What was set before stays; text, because the settings page cannot show an object.
-    before = (
-        backend.extra_params if isinstance(backend.extra_params, dict) else json.loads(backend.extra_params or "{}")
-    )
-    options = {**before, "strategy": given.strategy}
+    # What was set before stays, except options of the strategy before.
+    options = {**_read(backend.extra_params), "strategy": given.strategy}
+    options.pop("strategy_options", None)
     if given.batch_size:
         options["batch_size"] = given.batch_size
     try:
@@ -43,6 +41,7 @@ def main() -> int:
             url=backend.url,
             project=given.project,
             title=backend.title,
+            # Text, because the settings page cannot show an object.
             extra_params=json.dumps(options),
         )
     except ApiError as error:
@@ -50,6 +49,15 @@ def main() -> int:
         return 1
     print(f"project {given.project}: {options}")
     return 0
+
+
+def _read(stored: object) -> dict[str, object]:
+    """Options as Label Studio keeps them: text, an object, or what somebody mistyped, which counts as none."""
+    try:
+        options = json.loads(stored) if isinstance(stored, str) else stored
+    except json.JSONDecodeError:
+        options = None
+    return dict(options) if isinstance(options, dict) else {}
 
 
 if __name__ == "__main__":
