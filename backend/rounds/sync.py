@@ -7,6 +7,7 @@ tasks are replaced, so doubled, late or missing hints change nothing.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 # Label Studio stamps a change before it commits it; a reader in between would otherwise never see it.
 OVERLAP = timedelta(seconds=30)
+# Above this many tasks a full reading takes longer than an annotator should wait for the first queue.
+LARGE = 5_000
+SAMPLE = 512
 
 
 @dataclass
@@ -53,6 +57,8 @@ def sync_project(services: Services, project_id: int, *, reconcile: bool = False
     project = projects.get(services.store, project_id)
     info = services.label_studio.project(project_id)
     schema, changed = _schema(services, project, info)
+    if not project.watermark and info.task_number > LARGE:
+        _read_sample(services, project_id, schema)
     report = SyncReport(full=changed or reconcile or not project.watermark, serving=info.model_version)
     if report.full:
         mark = _read_everything(services, project_id, schema, report)
@@ -79,6 +85,13 @@ def _schema(services: Services, project: Project, info: ProjectInfo) -> tuple[Ta
     if changed or info.label_config != project.label_config:
         projects.remember(services.store, project.id, label_config=info.label_config, schema_hash=schema.config_hash)
     return schema, changed
+
+
+def _read_sample(services: Services, project_id: int, schema: TaskSchema) -> None:
+    """The first look at a large project: a few hundred random tasks, so that labelling can start at once."""
+    sample = services.label_studio.sample_tasks(project_id, SAMPLE, random.Random(project_id))
+    tasks.remember(services.store, project_id, [_inputs(schema, snapshot) for snapshot in sample], urgent=True)
+    _label(services, project_id, schema, sample)
 
 
 def _read_everything(services: Services, project_id: int, schema: TaskSchema, report: SyncReport) -> str:
@@ -151,8 +164,11 @@ def _compare_counts(
 
 
 def _remember(services: Services, project_id: int, schema: TaskSchema, snapshots: Iterable[TaskSnapshot]) -> int:
-    inputs = [tasks.Inputs(s.id, schema.image_of(s.data) or "", schema.text_of(s.data) or "") for s in snapshots]
-    return tasks.remember(services.store, project_id, inputs)
+    return tasks.remember(services.store, project_id, [_inputs(schema, snapshot) for snapshot in snapshots])
+
+
+def _inputs(schema: TaskSchema, snapshot: TaskSnapshot) -> tasks.Inputs:
+    return tasks.Inputs(snapshot.id, schema.image_of(snapshot.data) or "", schema.text_of(snapshot.data) or "")
 
 
 def _label(services: Services, project_id: int, schema: TaskSchema, snapshots: Iterable[TaskSnapshot]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backend.rounds.services import Services, options_of
-from backend.store import leases, projects, rounds, tasks
+from backend.store import projects, rounds, tasks
 from backend.store.tables import Project, Round
 
 # The first queue is chosen from this many random tasks, however large the pool is.
@@ -17,7 +17,7 @@ def due(services: Services, project: Project) -> str:
     counts = tasks.counts(services.store, project.id, services.encoder_id)
     if counts.pool == 0:
         return ""
-    complete = counts.embedded == counts.live
+    complete = bool(project.watermark) and counts.embedded == counts.live
     latest = rounds.of_project(services.store, project.id, "published", limit=1)
     if not latest:
         return "first queue" if complete or counts.embedded >= FIRST_SAMPLE else ""
@@ -53,13 +53,10 @@ def request_if_due(services: Services, project_id: int) -> str:
     otherwise be taken for missing.
     """
     project = projects.get(services.store, project_id)
-    if project.round_requested or project.state != "attached" or _running(services, project_id):
+    if project.round_requested or project.state != "attached":
         return ""
     why = due(services, project)
-    if not why or not projects.request_round_if_unchanged(services.store, project, why):
+    lease, seconds = f"round {project_id}", services.settings.lease_seconds
+    if not why or not projects.request_round_if_unchanged(services.store, project, why, lease, seconds):
         return ""
     return why
-
-
-def _running(services: Services, project_id: int) -> bool:
-    return bool(leases.holder_of(services.store, f"round {project_id}", services.settings.lease_seconds))

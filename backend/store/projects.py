@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from backend.errors import ProjectUnknown
 from backend.store.database import Store
-from backend.store.tables import Project
+from backend.store.tables import Lease, Project
 
 LONGEST_BACKOFF = 300.0
 
@@ -66,9 +66,18 @@ def request_round(store: Store, project_id: int, why: str, *, at_once: bool = Fa
         session.execute(update(Project).where(Project.id == project_id).values(**fields))
 
 
-def request_round_if_unchanged(store: Store, seen: Project, why: str) -> bool:
-    """Ask for a round unless one was asked for or opened since the project was read."""
+def request_round_if_unchanged(store: Store, seen: Project, why: str, lease: str, lease_seconds: float) -> bool:
+    """Ask for a round unless one is running, or was asked for or opened since the project was read.
+
+    Parameters
+    ----------
+    lease
+        Name of the lease that a running round holds.
+    """
     with store.writing() as session:
+        held = session.get(Lease, lease)
+        if held is not None and held.heartbeat_at > time.time() - lease_seconds:
+            return False
         asked = session.execute(
             update(Project)
             .where(

@@ -193,7 +193,9 @@ def test_an_admin_reads_why_a_strategy_is_refused(page: Page, without: Loop) -> 
     page.get_by_role("button", name="Machine learning model options").click()
     page.get_by_text("Edit", exact=True).click()
     page.locator("textarea[name=extra_params]").fill('{"strategy": "bold"}')
-    page.get_by_text("Validate and Save").click()
+    with page.expect_response(lambda answer: "/api/ml/" in answer.url and answer.request.method == "PATCH") as answer:
+        page.get_by_text("Validate and Save").click()
+    assert "choose one of auto" in answer.value.text()
     words = page.get_by_text("strategy 'bold' does not exist; choose one of auto, badge")
     words.first.wait_for()
     page.wait_for_timeout(500)

@@ -100,8 +100,14 @@ class TestRoundRequests:
     def test_a_request_judged_on_an_old_state_is_dropped(self, store: Store) -> None:
         seen = projects.remember(store, 1, state="attached")
         rounds.start(store, 1, number=1, version="v1-auto", trigger="", strategy="auto", options={}, seed=0)
-        assert not projects.request_round_if_unchanged(store, seen, "stale")
+        assert not projects.request_round_if_unchanged(store, seen, "stale", "round 1", 60)
         assert projects.get(store, 1).round_requested == ""
+
+    def test_nothing_becomes_due_while_a_round_is_running(self, store: Store) -> None:
+        seen = projects.remember(store, 1, state="attached")
+        with leases.held(store, "round 1", "a worker", 60):
+            assert not projects.request_round_if_unchanged(store, seen, "due", "round 1", 60)
+        assert projects.request_round_if_unchanged(store, seen, "due", "round 1", 60)
 
     def test_failures_in_a_row_wait_longer_and_a_success_ends_that(self, store: Store) -> None:
         projects.remember(store, 1, state="attached")
