@@ -38,7 +38,11 @@ def measure(server: LocalLabelStudio, folder: Path, tasks: int, batches: int, ba
         {"title": f"class {n % 20} item {n}", "photo": pictures[n % 20], "truth": LABELS[n % 20]}
         for n in range(tasks)
     ]
-    environment = {"MMAL_ENCODER": "import:benchmarks.cheap_encoder:make", "MMAL_ENCODE_BATCH": "256"}
+    environment = {
+        "MMAL_ENCODER": "import:benchmarks.cheap_encoder:make",
+        "MMAL_ENCODE_BATCH": "256",
+        "MMAL_LEASE_SECONDS": "30",
+    }
     options = {"batch_size": batch_size, "refresh_share": 1.0}
     began = time.monotonic()
     with Loop(server, folder, data=data, config=CONFIG, options=options, environment=environment) as loop:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from backend.errors import LabelStudioRefused, ProjectNotFound
@@ -47,6 +48,10 @@ class LabelStudio(Publishing, Connections):
     def authorization(self) -> dict[str, str]:
         """Header that Label Studio accepts now, for media it serves itself."""
         return self.http.authorization()
+
+    def server_time(self) -> datetime:
+        """Label Studio's clock at its last answer, to the second; the clock that stamps `updated_at`."""
+        return self.http.answered_at
 
     def whoami(self) -> dict[str, Any]:
         """The user of the API key: `id`, `email`, `active_organization`..."""

@@ -114,12 +114,6 @@ class TaskReading:
             for group in self._pages_by_id(project_id, same, _WITH_ANNOTATIONS, page_size, True):
                 yield from (snap for snap in map(TaskSnapshot.read, group) if snap.id not in already)
 
-    def latest_change(self, project_id: int) -> datetime | None:
-        """The latest `updated_at` of all tasks, by Label Studio's clock; None in an empty project."""
-        query = {"ordering": ["-tasks:updated_at"]}
-        rows, _ = self._page(project_id, query, "id,updated_at", 1, with_annotations=False)
-        return TaskSnapshot.read(rows[0]).updated_at if rows else None
-
     def stored_predictions(self, project_id: int, version: str) -> list[StoredPrediction]:
         """Predictions of one version. Meant for small versions: each task is read with all its predictions."""
         wanted: list[_Filter] = [("predictions_model_versions", "contains", "List", [version])]

@@ -8,6 +8,8 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -70,6 +72,7 @@ class Session:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._access: str | None = None
+        self.answered_at = datetime.now(UTC)
         self._access_until = 0.0
 
     def authorization(self) -> dict[str, str]:
@@ -134,6 +137,7 @@ class Session:
                 self._access = None
             answer = self._once(method, path, params, body, again, timeout, self.authorization())
         _raise_for_status(answer, f"{method} {path}", self.kind, self.url, again)
+        self.answered_at = _server_time(answer)
         return answer
 
     def _once(
@@ -239,6 +243,14 @@ def _detail(answer: requests.Response) -> str:
     else:
         text = json.dumps(said)
     return " ".join(text.split())[:500]
+
+
+def _server_time(answer: requests.Response) -> datetime:
+    """The moment of the answer by Label Studio's clock; by ours where a proxy took the header away."""
+    try:
+        return parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return datetime.now(UTC)
 
 
 def _raise_for_status(answer: requests.Response, what: str, kind: TokenKind, url: str, again: bool) -> None:

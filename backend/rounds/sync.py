@@ -25,7 +25,7 @@ from backend.store.tables import Project
 log = logging.getLogger(__name__)
 
 # Label Studio stamps a change before it commits it; a reader in between would otherwise never see it.
-OVERLAP = timedelta(seconds=30)
+OVERLAP = timedelta(seconds=10)
 # Above this many tasks a full reading takes longer than an annotator should wait for the first queue.
 LARGE = 5_000
 SAMPLE = 512
@@ -56,17 +56,19 @@ def sync_project(services: Services, project_id: int, *, reconcile: bool = False
     """
     project = projects.get(services.store, project_id)
     info = services.label_studio.project(project_id)
+    # Label Studio's clock before anything is read: what changes from here on is found by the next look.
+    mark = services.label_studio.server_time()
     schema, changed = _schema(services, project, info)
     if not project.watermark and info.task_number > LARGE:
         _read_sample(services, project_id, schema)
     report = SyncReport(full=changed or reconcile or not project.watermark, serving=info.model_version)
     if report.full:
-        mark = _read_everything(services, project_id, schema, report)
+        _read_everything(services, project_id, schema, report)
     else:
-        mark = _read_changes(services, project, schema, report)
+        _read_changes(services, project, schema, report)
     _compare_counts(services, project_id, schema, info, report)
     now = time.time()
-    fields: dict[str, Any] = {"watermark": mark, "synced_at": now, "title": info.title, "problem": ""}
+    fields: dict[str, Any] = {"watermark": _text(mark), "synced_at": now, "title": info.title, "problem": ""}
     if report.full:
         fields["reconciled_at"] = now
     projects.remember(services.store, project_id, **fields)
@@ -94,11 +96,9 @@ def _read_sample(services: Services, project_id: int, schema: TaskSchema) -> Non
     _label(services, project_id, schema, sample)
 
 
-def _read_everything(services: Services, project_id: int, schema: TaskSchema, report: SyncReport) -> str:
+def _read_everything(services: Services, project_id: int, schema: TaskSchema, report: SyncReport) -> None:
     """All tasks and all answers; what we knew and no longer find is gone."""
     client, store = services.label_studio, services.store
-    # Read before the tasks: what changes while they are read is found again from this mark.
-    mark = client.latest_change(project_id) or parse_time(None)
     seen: set[int] = set()
     chunk: list[TaskSnapshot] = []
     for snapshot in client.iter_tasks(project_id):
@@ -110,7 +110,6 @@ def _read_everything(services: Services, project_id: int, schema: TaskSchema, re
     report.tasks += _remember(services, project_id, schema, chunk)
     report.deleted += tasks.drop(store, project_id, tasks.live_ids(store, project_id) - seen)
     _read_all_answers(services, project_id, schema, report)
-    return _text(mark)
 
 
 def _read_all_answers(services: Services, project_id: int, schema: TaskSchema, report: SyncReport) -> None:
@@ -124,15 +123,11 @@ def _read_all_answers(services: Services, project_id: int, schema: TaskSchema, r
     report.labels += tasks.label(store, project_id, gone)
 
 
-def _read_changes(services: Services, project: Project, schema: TaskSchema, report: SyncReport) -> str:
-    latest = parse_time(project.watermark)
-    chunk: list[TaskSnapshot] = []
-    for snapshot in services.label_studio.changed_tasks(project.id, latest - OVERLAP):
-        chunk.append(snapshot)
-        latest = max(latest, snapshot.updated_at)
-    report.tasks += _remember(services, project.id, schema, chunk)
-    report.labels += _label(services, project.id, schema, chunk)
-    return _text(latest)
+def _read_changes(services: Services, project: Project, schema: TaskSchema, report: SyncReport) -> None:
+    since = parse_time(project.watermark) - OVERLAP
+    changed = list(services.label_studio.changed_tasks(project.id, since))
+    report.tasks += _remember(services, project.id, schema, changed)
+    report.labels += _label(services, project.id, schema, changed)
 
 
 def _compare_counts(
