@@ -271,7 +271,9 @@ def _raise_for_status(answer: requests.Response, what: str, kind: TokenKind, url
         )
         raise TokenRefused(f"Label Studio at {url} refused the API key ({detail}).{switched_off} {_NEW_KEY}")
     refused = LabelStudioRefused(f"{what}: Label Studio answered {status}: {detail}", status=status, detail=detail)
-    if again and (status in _GATEWAY or (status == 500 and "database is locked" in answer.text)):
+    # With DEBUG off a locked SQLite is a bare error page, without the word.
+    bare = "json" not in answer.headers.get("Content-Type", "")
+    if again and (status in _GATEWAY or (status == 500 and (bare or "database is locked" in answer.text))):
         raise _Transient(refused)
     raise refused
 

@@ -60,6 +60,10 @@ class Services:
         """The encoder, loaded at the first use."""
         with self._encoder_lock:
             if self._encoder is None:
+                if self.settings.torch_threads:
+                    import torch
+
+                    torch.set_num_threads(self.settings.torch_threads)
                 self._encoder = load_encoder(self.settings.encoder, device=self.settings.device)
                 notes.write(self.store, self._dims_note, {"dims": dict(self._encoder.dims)})
                 log.info("encoder %s loaded, dims %s", self._encoder.id, dict(self._encoder.dims))
