@@ -114,16 +114,18 @@ class TaskReading:
             for group in self._pages_by_id(project_id, same, _WITH_ANNOTATIONS, page_size, True):
                 yield from (snap for snap in map(TaskSnapshot.read, group) if snap.id not in already)
 
-    def stored_predictions(self, project_id: int, version: str) -> list[StoredPrediction]:
-        """Predictions of one version. Meant for small versions: each task is read with all its predictions."""
+    def stored_predictions(self, project_id: int, version: str, most: int | None = None) -> list[StoredPrediction]:
+        """Predictions of one version, or those of its first `most` tasks; each task is read with all it has."""
         wanted: list[_Filter] = [("predictions_model_versions", "contains", "List", [version])]
         found: dict[int, StoredPrediction] = {}
         fields = "id,predictions,model_version,score,result"
-        for page in self._pages_by_id(project_id, wanted, fields, 500, True):
+        for page in self._pages_by_id(project_id, wanted, fields, min(500, most or 500), True):
             for row in page:
                 for raw in row.get("predictions") or ():
                     if raw.get("model_version") == version:
                         found[int(raw["id"])] = StoredPrediction.read(raw, int(row["id"]))
+            if most is not None and len(found) >= most:
+                break
         return [found[key] for key in sorted(found)]
 
     def queue_left(self, project_id: int) -> int:

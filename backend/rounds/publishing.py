@@ -90,14 +90,12 @@ def trim_live_rows(services: Services, project_id: int, most: int = 50) -> int:
     project = projects.get(services.store, project_id)
     ours = {live_version(r.version) for r in rounds.of_project(services.store, project_id)} | {live_version("")}
     stored = set(services.label_studio.model_versions(project_id))
-    stale = [
-        prediction.id
-        for version in sorted(ours & stored - {live_version(project.version)})
-        for prediction in services.label_studio.stored_predictions(project_id, version)
-    ]
-    for prediction_id in stale[:most]:
-        services.label_studio.delete_prediction(prediction_id)
-    return len(stale[:most])
+    deleted = 0
+    for version in sorted(ours & stored - {live_version(project.version)}):
+        if deleted < most:
+            for prediction in services.label_studio.stored_predictions(project_id, version, most - deleted):
+                deleted += services.label_studio.delete_prediction(prediction.id)
+    return deleted
 
 
 def live_version(version: str) -> str:

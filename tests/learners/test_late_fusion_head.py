@@ -272,7 +272,8 @@ def test_folds_share_out_every_class_evenly(classes, seed):
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_a_saved_head_answers_bit_for_bit_the_same(multi_label, tmp_path):
-    safetensors = pytest.importorskip("safetensors.numpy")
+    import safetensors.numpy as safetensors
+
     features, y = records(80, 4)
     labels = np.eye(4, dtype=np.int8)[y] if multi_label else y
     head = LateFusionHead.fit(features, labels, n_classes=4, multi_label=multi_label)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from backend.labelstudio.local_server import Account, LocalLabelStudio
+from backend.rounds.publishing import live_version, trim_live_rows
 from backend.rounds.reasons import REASONS
 from tests.live.backend_process import wait_for
 from tests.live.loop import Loop
@@ -97,3 +98,22 @@ def test_a_version_reverted_from_a_stale_settings_page_is_put_back(
             lambda: loop.client.project(loop.project_id).model_version == version,
         )
         assert "somebody-else" in loop.client.model_versions(loop.project_id)
+
+
+def test_answers_made_on_demand_never_enter_the_queue_and_old_ones_are_cleared_away(
+    label_studio: LocalLabelStudio, tmp_path: Path
+) -> None:
+    options = {"batch_size": 5, "queue_size": 15, "refresh_share": 1.0}
+    with Loop(label_studio, tmp_path, tasks=40, options=options) as loop:
+        version = loop.wait_for_version()
+        queue = loop.queued_ids()
+        outside = [task_id for task_id in loop.task_ids if task_id not in queue][:3]
+        for task_id in outside:
+            loop.client.task(task_id)  # opening it makes Label Studio ask /predict
+        live = live_version(version)
+        assert loop.client.model_versions(loop.project_id)[live] == 3
+        assert loop.label_batch(5) == queue[:5]
+        loop.wait_for_version(after=version)
+        assert trim_live_rows(loop.services, loop.project_id, most=2) == 2
+        assert trim_live_rows(loop.services, loop.project_id) in (0, 1)  # the worker may have taken the last one
+        assert live not in loop.client.model_versions(loop.project_id)
