@@ -9,11 +9,12 @@ import numpy as np
 from tqdm import tqdm
 
 from backend.labelstudio.client import LabelStudio
-from backend.rounds.services import Services, schema_of
+from backend.rounds.services import Services, options_of, schema_of
 from backend.rounds.status import project_status
 from backend.simulation.holdout import Holdout, labels_saved
 from backend.simulation.pairs import Pairs, embed_dataset
 from backend.store import projects
+from backend.store.tables import Project
 
 REPLAYS = 20
 EVERY = 10
@@ -39,6 +40,7 @@ def label(services: Services, client: LabelStudio, project_id: int, pairs: Pairs
     schema = schema_of(projects.get(services.store, project_id))
     row_of = {name: row for row, name in enumerate(pairs.ids)}
     answered = [row_of[task.data["pair"]] for task in client.annotated_tasks(project_id)]
+    pace = Pace(services, project_id)
     for _ in tqdm(range(count), desc="  labelling", unit=" tasks"):
         task = client.next_task(project_id)
         if task is None:
@@ -46,20 +48,37 @@ def label(services: Services, client: LabelStudio, project_id: int, pairs: Pairs
         row = row_of[task.data["pair"]]
         client.submit(task.id, schema, [pairs.classes[pairs.labels[row]]])
         answered.append(row)
-        _wait_for_due_round(services, project_id)
+        pace.wait()
     return answered
 
 
-def _wait_for_due_round(services: Services, project_id: int) -> None:
-    """A person takes seconds over a task, so a round is through before many more answers: give it that time."""
-    status = project_status(services, projects.get(services.store, project_id))
-    used = status.batch_size - status.batch_remaining
-    while status.round_requested or status.round_running or used >= 0.8 * status.batch_size:
-        time.sleep(0.2)
-        status = project_status(services, projects.get(services.store, project_id))
-        used = status.batch_size - status.batch_remaining
-        if status.pool == 0:
-            return
+class Pace:
+    """A person takes seconds over a task, so a due round is through before many more answers: waits that long.
+
+    A script would otherwise run past the batch into the reserve while the round is on its way.
+    """
+
+    def __init__(self, services: Services, project_id: int) -> None:
+        self.services, self.project_id = services, project_id
+        self.version, self.answers = self._project().version, 0
+
+    def wait(self) -> None:
+        """After an answer: go on at once, or, where the answers of this queue make a round due, with the next one."""
+        self.answers += 1
+        options = options_of(self._project())
+        while True:
+            project = self._project()
+            if project.version != self.version:
+                self.version, self.answers = project.version, 0
+                return
+            if self.answers < options.refresh_share * options.batch_size:
+                return
+            if project_status(self.services, project).pool == 0:
+                return
+            time.sleep(0.1)
+
+    def _project(self) -> Project:
+        return projects.get(self.services.store, self.project_id)
 
 
 def _print_curves(sizes: list[int], ours: np.ndarray, random: np.ndarray, held_out: int) -> None:
