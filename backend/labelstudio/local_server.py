@@ -72,6 +72,7 @@ class LocalLabelStudio:
         self._environment = dict(environment or {})
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
+        self._personal_tokens: dict[str, str] = {}
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.admin = self._admin_account()
 
@@ -157,15 +158,21 @@ class LocalLabelStudio:
         return LabelStudio(self.url, (account or self.admin).token)
 
     def personal_token(self, account: Account | None = None) -> str:
-        """A new personal access token, made as the account page makes it."""
+        """The account's personal access token; the first call makes it, as the account page does.
+
+        Label Studio gives each user one and shows it once.
+        """
         who = account or self.admin
+        if who.email in self._personal_tokens:
+            return self._personal_tokens[who.email]
         web = _log_in(self.url, who.email, who.password)
         answer = web.post(f"{self.url}/api/token/", headers=_csrf(web, self.url), timeout=30)
         if answer.status_code == 409:
             raise LocalLabelStudioError(f"{who.email} already has a personal access token; it is shown only once")
         if answer.status_code != 201:
             raise LocalLabelStudioError(f"No personal access token for {who.email}: {answer.status_code}")
-        return str(answer.json()["token"])
+        self._personal_tokens[who.email] = str(answer.json()["token"])
+        return self._personal_tokens[who.email]
 
     def add_annotator(self, email: str, password: str | None = None) -> Account:
         """Sign up a further member of the organization through an invitation."""
