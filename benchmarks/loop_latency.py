@@ -49,9 +49,13 @@ def measure(server: LocalLabelStudio, folder: Path, tasks: int, batches: int, ba
         loop.wait_for_version(seconds=3600)
         prepared = time.monotonic() - began
         delays, steps = [], []
-        for _ in range(batches):
+        while len(delays) < batches:
             version = loop.project.version
             loop.label_batch(batch_size - 1)
+            loop.settle(seconds=300)
+            if loop.project.version != version:
+                # Another reason brought a round: its queue would flatter the figure.
+                continue
             loop.label_next()
             submitted = time.monotonic()
             while loop.project.version == version:
