@@ -48,7 +48,8 @@ def measure(server: LocalLabelStudio, folder: Path, tasks: int, batches: int, ba
     with Loop(server, folder, data=data, config=CONFIG, options=options, environment=environment) as loop:
         loop.wait_for_version(seconds=3600)
         prepared = time.monotonic() - began
-        delays, steps = [], []
+        delays: list[float] = []
+        steps: list[dict[str, Any]] = []
         while len(delays) < batches:
             version = loop.project.version
             loop.label_batch(batch_size - 1)
