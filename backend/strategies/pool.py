@@ -15,7 +15,20 @@ Key = TypeVar("Key")
 
 
 class FusedHead(Protocol):
-    """The part of a learner that a pool needs (``backend.learners.LateFusionHead`` has it)."""
+    """The part of a learner that a pool needs (``backend.learners.LateFusionHead`` has it).
+
+    Linear on the concatenated features: logits = sum over m of x_m @ fused[m].T + fused_bias; seen: (C,) bool, the
+    classes that had a label (single-label: the others have probability 0 and their weights mean nothing).
+    """
+
+    @property
+    def fused(self) -> Mapping[str, np.ndarray]: ...
+
+    @property
+    def fused_bias(self) -> np.ndarray: ...
+
+    @property
+    def seen(self) -> np.ndarray: ...
 
     def probabilities(self, features: Features, *, calibrated: bool = True) -> np.ndarray: ...
 
@@ -61,7 +74,10 @@ class Pool:
     labelled: (n,) bool; labels: (n,) int or (n, C) 0/1, read on labelled rows only;
     probabilities: (n, C) fused, **without temperature** (rankings and gradients belong to the trained objective), or
     None before there is a label; coalition_probabilities: coalition -> (n, C), the fused head with the other
-    modalities zeroed; unimodal_probabilities: modality -> (n, C) of the head on that modality alone.
+    modalities zeroed; unimodal_probabilities: modality -> (n, C) of the head on that modality alone; head: the
+    learner itself, for strategies that ask it about rows of their own making (dropout, mixtures) or for its weights;
+    label_vectors: modality -> (C, D_m) unit rows, the label names as the encoder's text tower sees them, in each
+    modality that shares its space with the text tower ("text" at least); empty where names are not known.
     Raises PoolInvalid when shapes disagree.
     """
 
@@ -73,6 +89,8 @@ class Pool:
     probabilities: np.ndarray | None = None
     coalition_probabilities: Mapping[frozenset[str], np.ndarray] = field(default_factory=dict)
     unimodal_probabilities: Mapping[str, np.ndarray] = field(default_factory=dict)
+    head: FusedHead | None = None
+    label_vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.labelled)
@@ -89,6 +107,12 @@ class Pool:
             raise PoolInvalid(
                 f"probabilities have shape {self.probabilities.shape}, expected ({n}, {self.n_classes})"
             )
+        for name, matrix in self.label_vectors.items():
+            if name not in self.features or matrix.shape != (self.n_classes, self.features[name].shape[1]):
+                raise PoolInvalid(
+                    f"label_vectors[{name!r}] has shape {matrix.shape}; pass one row per class for a modality of the"
+                    f" pool, {list(self.features)}"
+                )
 
     @classmethod
     def from_head(
@@ -100,11 +124,13 @@ class Pool:
         *,
         n_classes: int,
         multi_label: bool = False,
+        label_vectors: Mapping[str, np.ndarray] | None = None,
     ) -> Pool:
         """Pool of a trained head; ``head=None`` before there is one. Fused probabilities are computed now, the rest
         when a strategy asks."""
+        name_vectors = dict(label_vectors or {})
         if head is None:
-            return cls(features, labelled, labels, n_classes, multi_label)
+            return cls(features, labelled, labels, n_classes, multi_label, label_vectors=name_vectors)
         names = tuple(sorted(features))
         return cls(
             features,
@@ -117,6 +143,8 @@ class Pool:
                 _subsets(names), lambda s, part: head.coalition_probabilities(part, s, calibrated=False), features
             ),
             LazyRows(names, lambda name, part: head.unimodal_probabilities(part, name), features),
+            head,
+            name_vectors,
         )
 
     def __len__(self) -> int:

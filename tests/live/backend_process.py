@@ -19,6 +19,8 @@ from backend.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
 T = TypeVar("T")
+# Seconds after which a wait has failed: far beyond what a loaded machine needs, for no test is about speed.
+PATIENCE = 180.0
 
 
 def free_port() -> int:
@@ -28,7 +30,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(what: str, check: Callable[[], T], seconds: float = 60.0, pause: float = 0.1) -> T:
+def wait_for(what: str, check: Callable[[], T], seconds: float = PATIENCE, pause: float = 0.1) -> T:
     """The first true answer of `check`; fails with the words of `what` when none comes."""
     until = time.monotonic() + seconds
     while True:
@@ -80,7 +82,7 @@ class BackendProcess:
                     cwd=REPOSITORY, env=self.environment, stdout=log, stderr=log, start_new_session=True,
                 )  # fmt: skip
         if "web" in self.processes:
-            wait_for("the web process to answer /health", self._healthy, 60)
+            wait_for("the web process to answer /health", self._healthy)
         return self
 
     def stop(self, *names: str) -> None:

@@ -13,7 +13,7 @@ from backend.rounds.connecting import attach_project, set_options
 from backend.rounds.status import ProjectStatus, project_status
 from backend.store import projects, rounds
 from backend.store.tables import Project, QueueEntry
-from tests.live.backend_process import BackendProcess, wait_for
+from tests.live.backend_process import PATIENCE, BackendProcess, wait_for
 from tests.live.pool import CONFIG, make_tasks
 
 
@@ -76,13 +76,13 @@ class Loop:
 
     # Waiting ------------------------------------------------------------------------------------------------
 
-    def wait_for_version(self, after: str = "", seconds: float = 60.0) -> str:
+    def wait_for_version(self, after: str = "", seconds: float = PATIENCE) -> str:
         """The next version in force, once everything behind it has settled."""
         wait_for(f"a version after {after!r}", lambda: self.project.version not in ("", after), seconds)
         self.settle(seconds)
         return self.project.version
 
-    def settle(self, seconds: float = 60.0) -> None:
+    def settle(self, seconds: float = PATIENCE) -> None:
         """Nothing is running, asked for or left to embed."""
 
         def quiet() -> bool:
@@ -97,7 +97,7 @@ class Loop:
         projects.request_round(self.services.store, self.project_id, "the test", at_once=True)
         return self.wait_for_version(after=version)
 
-    def wait_for_labels(self, count: int, seconds: float = 40.0) -> None:
+    def wait_for_labels(self, count: int, seconds: float = PATIENCE) -> None:
         wait_for(f"{count} labels in the training set", lambda: self.status.labels == count, seconds)
 
     # What people do -----------------------------------------------------------------------------------------

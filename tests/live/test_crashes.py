@@ -47,10 +47,9 @@ def test_killed_at_any_point_the_old_or_the_new_queue_is_served_and_the_next_rou
     loop: Loop, point: str
 ) -> None:
     store = loop.services.store
-    before, version = loop.queued_ids(), loop.project.version
+    before, version, labels = loop.queued_ids(), loop.project.version, loop.status.labels
     served = loop.label_next()
-    loop.wait_for_labels(loop.status.labels + 1)
-    labels = loop.status.labels
+    loop.wait_for_labels(labels + 1)
     hold_next_round(loop, point)
     loop.backend.kill9()
     [cut_off] = rounds.of_project(store, loop.project_id, limit=1)
@@ -62,7 +61,7 @@ def test_killed_at_any_point_the_old_or_the_new_queue_is_served_and_the_next_rou
     (loop.backend.data_dir / "held").unlink()
     loop.backend.environment["MMAL_HOLD_AT"] = ""
     loop.backend.start()
-    loop.wait_for_labels(labels + 1)
+    loop.wait_for_labels(labels + 2)
     projects.request_round(store, loop.project_id, "after the crash", at_once=True)
     wait_for("a round to complete", lambda: "after the crash" in {
         r.trigger for r in rounds.of_project(store, loop.project_id, "published") if r.id > cut_off.id
@@ -102,10 +101,10 @@ def test_label_studio_restarted_in_the_middle_of_a_round(tmp_path: Path, point: 
         server.kill9()
         (loop.backend.data_dir / "held").unlink()
         if point != "switched":
-            wait_for("the failure to be told", lambda: "LabelStudioUnreachable" in loop.status.last_error, 90)
+            wait_for("the failure to be told", lambda: "LabelStudioUnreachable" in loop.status.last_error)
             assert "LabelStudioUnreachable" in loop.backend.cli("status").stdout
         server.restart()
-        loop.wait_for_version(after=version, seconds=120)
+        loop.wait_for_version(after=version)
         assert loop.status.labels == 3
         assert served_order(loop) == loop.queued_ids()
         assert set(loop.client.model_versions(loop.project_id)) == {loop.project.version}

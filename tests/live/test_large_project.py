@@ -36,7 +36,7 @@ def test_twenty_thousand_tasks_never_wait_for_a_slow_encoder(label_studio: Local
         if loop.project.version == version:
             assert served == queue[:3]
         # Chosen again when twice as many are embedded, while embedding still goes on.
-        wait_for("a queue from more tasks", lambda: loop.project.version != version, 180)
+        wait_for("a queue from more tasks", lambda: loop.project.version != version)
         latest = rounds.in_force(loop.services.store, loop.project)
         assert latest is not None
         assert "twice as many" in latest.trigger

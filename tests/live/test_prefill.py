@@ -125,7 +125,7 @@ def test_by_default_a_task_predicted_on_demand_opens_without_an_answer(page: Pag
 
 def test_by_default_retrieved_predictions_bring_no_answers(page: Page, without: Loop) -> None:
     retrieve_predictions(page, without)
-    rows = wait_for("predictions of all tasks", lambda: every_prediction(without, at_least=len(without.task_ids)), 60)
+    rows = wait_for("predictions of all tasks", lambda: every_prediction(without, at_least=len(without.task_ids)))
     assert {str(row["model_version"]).endswith("-live") for row in rows} == {True, False}
     assert all(row["result"] == [] for row in rows)
     for task_id in (outside_the_queue(without)[1], without.queued_ids()[1]):
