@@ -40,7 +40,7 @@ demo: install label-studio ## Label Studio and the backend on real tasks; ANNOTA
 	@$(BIN)/python -m scripts.demo $(if $(ANNOTATE),--annotate $(ANNOTATE),)
 
 test: install label-studio browser ## all tests, the live ones against real Label Studio included
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-quick: install ## the tests that start no Label Studio
 	$(BIN)/pytest -m "not live and not slow"
