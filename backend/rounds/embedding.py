@@ -13,10 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
 
+from backend.encoders import readable
 from backend.errors import EncoderFailed, MediaError
 from backend.labelstudio.media import MediaFetcher, decode_image
+from backend.labelstudio.schema import TaskSchema
 from backend.rounds.services import Services
 from backend.store import notes, tasks
 from backend.store.tables import Task
@@ -57,6 +60,30 @@ def embed_chunk(services: Services, project_id: int) -> int:
     return len(batch)
 
 
+def label_vectors(services: Services, schema: TaskSchema) -> dict[str, NDArray[np.float16]]:
+    """Modality -> (C, D) vectors of the label names; kept like those of texts, so encoded once.
+
+    Empty where no modality of the project may be compared with a text, or where a name cannot be encoded.
+    """
+    modalities = [m for m in services.modalities_with_names() if m in schema.modalities]
+    vectors = services.vectors()
+    if vectors is None or not modalities:
+        return {}
+    names = [readable(name) for name in schema.label_names]
+    digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+    fresh = dict(zip(digests, names, strict=True))
+    for digest in vectors.rows("text", digests):
+        del fresh[digest]
+    if fresh:
+        problems = _encode("text", services.encoder.encode_texts, vectors, fresh, services.settings.encode_batch)
+        if problems:
+            log.warning("label names are not used to choose tasks: %s", next(iter(problems.values())))
+            return {}
+    row_of = vectors.rows("text", digests)
+    rows = vectors.gather("text", np.array([row_of[digest] for digest in digests], np.int64))
+    return dict.fromkeys(modalities, rows)
+
+
 def progress(services: Services, project_id: int) -> dict[str, float]:
     """Tasks embedded and in all, and the seconds the rest will take at the recent pace (0 when unknown)."""
     counts = tasks.counts(services.store, project_id, services.encoder_id)
@@ -90,7 +117,7 @@ def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Task
                 contents[digest], of_task[task.task_id] = data, digest
     problems: dict[str, str] = {}
     decoded: dict[str, Image] = {}
-    for digest in contents.keys() - vectors.known("image", contents):
+    for digest in contents.keys() - vectors.rows("image", contents):
         try:
             decoded[digest] = decode_image(contents[digest], services.settings.max_image_pixels)
         except MediaError as error:
@@ -105,7 +132,7 @@ def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Task
 def _embed_texts(services: Services, vectors: VectorStore, batch: Sequence[Task]) -> Outcome:
     digests = {t.task_id: hashlib.sha256(t.text.encode()).hexdigest() for t in batch}
     texts = {digests[t.task_id]: t.text for t in batch}
-    fresh = {d: texts[d] for d in texts.keys() - vectors.known("text", texts)}
+    fresh = {d: texts[d] for d in texts.keys() - vectors.rows("text", texts)}
     problems = _encode("text", services.encoder.encode_texts, vectors, fresh, services.settings.encode_batch)
     return {
         task_id: ("", problems[digest]) if digest in problems else (digest, "") for task_id, digest in digests.items()
