@@ -75,14 +75,12 @@ class Answerer:
 
     def _hurry(self, project: Project, schema: TaskSchema, asked: Sequence[Mapping[str, Any]]) -> None:
         """Put tasks that are not embedded at the head of the worker's list."""
-        store = self.services.store
         inputs = [
             tasks.Inputs(int(task["id"]), schema.image_of(data) or "", schema.text_of(data) or "")
             for task in asked
             if isinstance(data := task.get("data"), Mapping)
         ]
-        tasks.remember(store, project.id, inputs, urgent=True)
-        tasks.hurry(store, project.id, [item.task_id for item in inputs])
+        tasks.remember(self.services.store, project.id, inputs, urgent=True)
 
     def _wait_for(self, project: Project, ids: list[int]) -> list[tasks.VectorRow]:
         until = time.monotonic() + self.services.settings.predict_seconds

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sqlalchemy import String, and_, cast, delete, func, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import aliased
 
 from backend.store.database import Store
 from backend.store.tables import AnswerRow, Task, Vector
@@ -95,6 +95,8 @@ def remember(store: Store, project_id: int, inputs: Iterable[Inputs], *, urgent:
                     continue
                 changed += task.deleted
                 task.deleted = False
+                if urgent:
+                    task.embed_order = order
                 if (task.image, task.text) != (item.image, item.text):
                     task.image, task.text, task.embedded_with = item.image, item.text, ""
                     changed += 1
@@ -209,11 +211,6 @@ def embedded(store: Store, project_id: int, rows: Iterable[dict[str, Any]]) -> N
             )
 
 
-def hurry(store: Store, project_id: int, task_ids: Iterable[int]) -> None:
-    """Embed these before all others."""
-    _update_chunks(store, project_id, task_ids, embed_order=-1.0)
-
-
 def retry_problems(store: Store, project_id: int) -> int:
     """Send every task with an unreadable modality through the encoder again; tells how many."""
     with store.writing() as session:
@@ -285,22 +282,17 @@ def with_reason(store: Store, project_id: int) -> set[int]:
 
 def set_reason(store: Store, project_id: int, task_ids: Iterable[int], reason: str) -> None:
     """Note the reason that is about to be shown (before it is written) or was cleared (after)."""
-    _update_chunks(store, project_id, task_ids, reason=reason)
+    pending = list(task_ids)
+    with store.writing() as session:
+        for start in range(0, len(pending), CHUNK):
+            chunk = pending[start : start + CHUNK]
+            session.execute(
+                update(Task).where(Task.project_id == project_id, Task.task_id.in_(chunk)).values(reason=reason)
+            )
 
 
 def _of(project_id: int, task_ids: Iterable[int]) -> Any:
     return select(Task).where(Task.project_id == project_id, Task.task_id.in_(list(task_ids)))
-
-
-def _update_chunks(store: Store, project_id: int, task_ids: Iterable[int], **fields: Any) -> None:
-    pending = list(task_ids)
-
-    def run(session: Session, chunk: list[int]) -> None:
-        session.execute(update(Task).where(Task.project_id == project_id, Task.task_id.in_(chunk)).values(**fields))
-
-    with store.writing() as session:
-        for start in range(0, len(pending), CHUNK):
-            run(session, pending[start : start + CHUNK])
 
 
 def unsettled(store: Store, project_id: int) -> list[tuple[int, str]]:
