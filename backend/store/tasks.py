@@ -274,6 +274,16 @@ def _vector_row(task_id: int, kind: str, label: str, image_row: int, text_row: i
     return VectorRow(task_id, kind, json.loads(label) if kind == "label" else [], image_row, text_row)
 
 
+def inputs_of(store: Store, project_id: int, task_ids: Sequence[int]) -> list[Inputs]:
+    """What is embedded of these tasks, in their order; those that are unknown are left out."""
+    found: dict[int, Inputs] = {}
+    with store.reading() as session:
+        for start in range(0, len(task_ids), CHUNK):
+            for task in session.scalars(_of(project_id, task_ids[start : start + CHUNK])):
+                found[task.task_id] = Inputs(task.task_id, task.image, task.text)
+    return [found[task_id] for task_id in task_ids if task_id in found]
+
+
 def with_reason(store: Store, project_id: int) -> set[int]:
     """Tasks that may show a reason in Label Studio."""
     with store.reading() as session:

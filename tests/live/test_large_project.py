@@ -24,7 +24,6 @@ def test_twenty_thousand_tasks_never_wait_for_a_slow_encoder(label_studio: Local
         # The whole pool takes twenty minutes and more; the first queue is promised within three.
         wait_for("the first queue", lambda: loop.project.version, 180)
         status = loop.status
-        assert status.tasks == TASKS
         assert FIRST_SAMPLE <= status.embedded < TASKS
         assert status.embedding_seconds_left > 0
         assert "min left" in loop.backend.cli("status").stdout
@@ -35,6 +34,8 @@ def test_twenty_thousand_tasks_never_wait_for_a_slow_encoder(label_studio: Local
         served = loop.label_batch(3)
         if loop.project.version == version:
             assert served == queue[:3]
+        # On a slow machine the first queue is there before all tasks are even read.
+        wait_for("all tasks to be read", lambda: loop.status.tasks == TASKS)
         # Chosen again when twice as many are embedded, while embedding still goes on.
         wait_for("a queue from more tasks", lambda: loop.project.version != version)
         latest = rounds.in_force(loop.services.store, loop.project)

@@ -12,12 +12,14 @@ from playwright.sync_api import Page, Response
 
 from backend.labelstudio.local_server import LocalLabelStudio
 from backend.rounds.connecting import detach_project, set_options
+from backend.strategies import strategy_names
 from tests.live.backend_process import wait_for
 from tests.live.browser import is_next_task, keep_picture, signed_in
 from tests.live.loop import Loop
 from tests.live.pool import CONFIG
 
 pytestmark = pytest.mark.live
+KNOWN = f"choose one of {', '.join(strategy_names())}"
 
 # A small picture, so that the form and its answers are seen without scrolling.
 SMALL = CONFIG.replace('value="$photo"', 'value="$photo" maxWidth="160px" zoomControl="false"')
@@ -197,8 +199,8 @@ def test_an_admin_reads_why_a_strategy_is_refused(page: Page, without: Loop) -> 
     page.locator("textarea[name=extra_params]").fill('{"strategy": "bold"}')
     with page.expect_response(lambda answer: "/api/ml/" in answer.url and answer.request.method == "PATCH") as answer:
         page.get_by_text("Validate and Save").click()
-    assert "choose one of auto" in answer.value.text()
-    words = page.get_by_text("strategy 'bold' does not exist; choose one of auto, badge")
+    assert KNOWN in answer.value.text()
+    words = page.get_by_text(f"strategy 'bold' does not exist; {KNOWN}")
     words.first.wait_for()
     page.wait_for_timeout(500)
     keep_picture(page, "strategy_refused")

@@ -14,6 +14,7 @@ from backend.labelstudio.local_server import LocalLabelStudio
 from backend.labelstudio.project_setup import SAMPLING
 from backend.labelstudio.queue_tab import TITLE
 from backend.store import projects, rounds
+from backend.strategies import strategy_names
 from tests.live.backend_process import REPOSITORY, BackendProcess, wait_for
 from tests.live.loop import Loop
 from tests.live.pool import CONFIG, make_tasks
@@ -58,7 +59,7 @@ def test_the_set_up_script_run_twice_makes_one_ranked_project(label_studio: Loca
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--strategy", "bold"], "choose one of auto"),
+        (["--strategy", "bold"], f"choose one of {strategy_names()[0]}"),
         (["--template", "nothing_of_this_name"], "Use one of: image_text_classification, image_text_multilabel"),
         (["--labels", "no-such-file.txt"], "no-such-file.txt cannot be read"),
     ],

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from backend.labelstudio.predictions import check_rows
 from backend.rounds.services import Services
 from backend.store import events, notes, projects
+from backend.strategies import strategy_names
 from tests.server.conftest import captured, requests_in
 
 SETUP = requests_in("01_connect.json")[1]["body"]
@@ -100,7 +101,7 @@ def test_empty_options_and_the_forms_artefact_change_nothing(
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        ('{"strategy": "bold"}', "strategy 'bold' does not exist; choose one of auto, badge, bmmal"),
+        ('{"strategy": "bold"}', f"strategy 'bold' does not exist; choose one of {', '.join(strategy_names())}"),
         ('{"stratgy": "auto"}', "Unknown option 'stratgy'. Use: strategy, strategy_options, batch_size"),
         ('{"batch_size": 0}', "batch_size = '0' cannot be used"),
         ('{"strategy": "badge", "strategy_options": {"x": 1}}', "strategy 'badge' has no option 'x'"),
