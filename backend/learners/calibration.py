@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from backend.learners.logistic import RowSpan, cross_entropy, fit_weights
+from backend.learners.logistic import Span, cross_entropy, fit_weights
 
 FOLDS = 3
 # With fewer scored rows than this a temperature is noise: the head keeps 1.
@@ -26,7 +26,7 @@ def stratified_folds(targets: np.ndarray, folds: int, rng: np.random.Generator) 
 
 
 def _held_out_logits(
-    span: RowSpan,
+    span: Span,
     targets: np.ndarray,
     n_outputs: int,
     inverse_regularization: float,
@@ -61,7 +61,7 @@ def _held_out_logits(
 
 
 def fit_temperature(
-    span: RowSpan,
+    span: Span,
     targets: np.ndarray,
     n_outputs: int,
     *,
