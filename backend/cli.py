@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from backend.cli_simulate import simulate
 from backend.errors import MmalError
 
 app = typer.Typer(help="Multimodal active learning for Label Studio.", no_args_is_help=True, add_completion=False)
@@ -28,6 +29,7 @@ for name, group in (
     ("data", data_app),
 ):
     app.add_typer(group, name=name)
+app.command()(simulate)
 
 ProjectOption = Annotated[int, typer.Option("--project", "-p", help="Number of the project in Label Studio.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

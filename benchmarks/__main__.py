@@ -9,8 +9,9 @@ import sys
 BENCHMARKS = (
     ("benchmarks.server_latency", ()),
     ("benchmarks.loop_latency", ("--tasks", "1000")),
-    ("benchmarks.label_efficiency", ("--datasets", "demo", "--seeds", "2")),
+    ("backend.cli", ("simulate", "--dataset", "demo", "--seeds", "2", "--out", ".cache/simulation")),
     ("benchmarks.auto_at_scale", ()),
+    ("benchmarks.acquisition", ("--cases", "10000:100")),
     ("benchmarks.demo_saving", ("--seeds", "1")),
 )
 

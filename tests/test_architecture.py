@@ -17,7 +17,7 @@ ALLOWED = {
     "encoders": {"settings"},
     "labelstudio": {"settings"},
     "store": {"settings"},
-    "simulation": {"learners", "strategies", "encoders"},
+    "simulation": {"learners", "strategies", "encoders", "labelstudio"},
     "rounds": {"labelstudio", "store", "encoders", "learners", "strategies", "settings"},
     "server": {"model", "rounds", "store", "settings", "strategies"},
 }

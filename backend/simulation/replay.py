@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from backend.errors import ReplayInvalid
 from backend.learners import LateFusionHead
+from backend.learners.growing import GrowingLabels
 from backend.simulation import holdout as scoring
-from backend.simulation.pairs import Pairs
-from backend.strategies import Pool, create_strategy
+from backend.simulation.arms import Arm
+from backend.simulation.scores import score, score_in_full
+from backend.simulation.splits import random_split
+from backend.strategies import Pool
+
+__all__ = ["Curve", "aulc", "labels_saved", "mean_curve", "random_split", "replay"]
 
 Features = Mapping[str, np.ndarray]
 
@@ -26,12 +32,15 @@ class Curve:
     n_labels : (r,) labels spent
     accuracy, macro_f1 : (r,) on the held-out items; classes without a held-out item do not enter macro F1
     picks : (n_labels[-1],) items in the order they were labelled; empty for a mean of curves
+    measures : name -> (r,) of everything else that was measured (``scores``), seconds_fit and seconds_select among
+        it; NaN in rounds where it was not
     """
 
     n_labels: np.ndarray
     accuracy: np.ndarray
     macro_f1: np.ndarray
     picks: np.ndarray
+    measures: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def replay(
@@ -46,8 +55,11 @@ def replay(
     budget: int,
     seed: int,
     audit_share: float = 0.0,
+    answers: np.ndarray | None = None,
+    left_out: np.ndarray | None = None,
+    full_every: int = 0,
 ) -> Curve:
-    """Label ``budget`` items batch by batch in the strategy's order, with the truth as the annotator.
+    """Label ``budget`` items batch by batch in the strategy's order.
 
     Parameters
     ----------
@@ -57,8 +69,16 @@ def replay(
         (n,) int64 true class of every item.
     holdout
         (n,) bool; these items are scored on, never labelled and never seen by the strategy.
+    strategy
+        Name, or ``cold>name``: the first batch by another strategy. ``options`` belong to the name.
     audit_share
-        Part of every batch that is drawn uniformly before the strategy chooses; 0 replays the bare strategy.
+        Part of every batch that is drawn uniformly (``backend.strategies.audit``).
+    answers
+        (n,) what the annotator says of every item; the truth if None.
+    left_out
+        (n,) bool; items that are neither in the pool nor scored on.
+    full_every
+        Every so many rounds, and after the last, temperature and unimodal heads are measured too; 0: never.
 
     Raises
     ------
@@ -66,52 +86,54 @@ def replay(
         The budget exceeds the pool, or a number makes no sense.
     UnknownStrategy, UnknownOption, InvalidOption, StrategyUnsuited
     """
-    pool_rows = np.flatnonzero(~holdout)
-    _check(len(pool_rows), int(holdout.sum()), batch_size, budget, audit_share)
-    chosen = create_strategy(strategy, **(options or {}))
-    chosen.check(multi_label=False, n_classes=len(classes), modalities=sorted(features))
-    pool_features = {name: np.asarray(rows[pool_rows], np.float32) for name, rows in features.items()}
-    test_features = {name: np.asarray(rows[holdout], np.float32) for name, rows in features.items()}
-    truth = labels[pool_rows]
-    labelled = np.zeros(len(pool_rows), dtype=bool)
+    in_pool = ~holdout if left_out is None else ~(holdout | left_out)
+    pool_rows = np.flatnonzero(in_pool)
+    _check(len(pool_rows), int(holdout.sum()), batch_size, budget)
+    arm = Arm.parse(strategy, options, audit_share)
+    arm.check(n_classes=len(classes), modalities=sorted(features))
+    cold, warm = arm.strategies()
+    inside = {name: np.asarray(rows[pool_rows], np.float32) for name, rows in features.items()}
+    outside = {name: np.asarray(rows[holdout], np.float32) for name, rows in features.items()}
+    said = (labels if answers is None else answers)[pool_rows]
+    learner = GrowingLabels(inside, len(classes))
+    known = np.full(len(pool_rows), -1, dtype=np.int64)  # a strategy that peeks finds nothing
     order: list[int] = []
-    scores: list[tuple[int, float, float]] = []
+    rounds: list[dict[str, float]] = []
     head: LateFusionHead | None = None
     while len(order) < budget:
+        began = time.perf_counter()
         size = min(batch_size, budget - len(order))
         rng = np.random.default_rng([seed, len(order)])
-        audited = rng.choice(np.flatnonzero(~labelled), round(audit_share * size), replace=False)
-        kept = np.setdiff1d(np.arange(len(labelled)), audited)
-        known = np.where(labelled, truth, -1)  # a strategy that peeks finds nothing
-        pool = Pool.from_head(
-            {name: rows[kept] for name, rows in pool_features.items()},
-            known[kept],
-            labelled[kept],
-            head,
-            n_classes=len(classes),
-        )
-        picks = [*kept[chosen.select(pool, size - len(audited), rng).indices], *audited]
-        labelled[picks] = True
-        order += picks
-        head = LateFusionHead.fit(
-            pool_features,
-            np.where(labelled, truth, -1),
-            n_classes=len(classes),
-            calibrate=False,
-            warm_start=head,
-        )
-        predicted = head.probabilities(test_features).argmax(axis=1)
-        scores.append((len(order), *_score(labels[holdout], predicted)))
-    counts, accuracy, f1 = (np.array(column) for column in zip(*scores, strict=True))
-    return Curve(counts, accuracy, f1, pool_rows[order])
+        # The same feature arrays every round, so that a strategy may know them again.
+        pool = Pool.from_head(inside, known.copy(), known >= 0, head, n_classes=len(classes))
+        picks = (warm if order else cold).select(pool, size, rng).indices
+        order += picks.tolist()
+        known[picks] = said[picks]
+        chosen = time.perf_counter()
+        head = learner.fit(known)
+        fitted = time.perf_counter()
+        measured = score(head, outside, labels[holdout])
+        if full_every and (len(order) >= budget or (len(rounds) + 1) % full_every == 0):
+            measured |= score_in_full(learner.calibrated(head, known), outside, labels[holdout])
+        measured |= {"seconds_select": chosen - began, "seconds_fit": fitted - chosen, "n_labels": len(order)}
+        rounds.append(measured)
+    return _curve(rounds, pool_rows[order])
 
 
-def aulc(curve: Curve) -> float:
-    """Return the mean accuracy over the curve (trapezoid rule, first batch to last)."""
+def _curve(rounds: Sequence[Mapping[str, float]], picks: np.ndarray) -> Curve:
+    names = {name: None for measured in rounds for name in measured}
+    columns = {name: np.array([measured.get(name, np.nan) for measured in rounds]) for name in names}
+    counts, accuracy, f1 = (columns.pop(name) for name in ("n_labels", "accuracy", "macro_f1"))
+    return Curve(counts.astype(np.int64), accuracy, f1, picks, columns)
+
+
+def aulc(curve: Curve, measure: str = "accuracy") -> float:
+    """Return the mean of accuracy or macro_f1 over the curve (trapezoid rule, first batch to last)."""
+    values = np.asarray(getattr(curve, measure))
     span = float(curve.n_labels[-1] - curve.n_labels[0])
     if span == 0:
-        return float(curve.accuracy[-1])
-    return float(np.trapezoid(curve.accuracy, curve.n_labels)) / span
+        return float(values[-1])
+    return float(np.trapezoid(values, curve.n_labels)) / span
 
 
 def labels_saved(curve: Curve, random_mean: Curve) -> float:
@@ -140,18 +162,7 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
     )
 
 
-def random_split(pairs: Pairs, seed: int) -> np.ndarray:
-    """Return a (n,) bool mask that holds out a quarter: stratified, items with the same text on one side."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    folds = StratifiedGroupKFold(4, shuffle=True, random_state=seed)
-    _, test = next(folds.split(np.zeros((len(pairs), 1)), pairs.labels, pairs.groups))
-    mask = np.zeros(len(pairs), dtype=bool)
-    mask[test] = True
-    return mask
-
-
-def _check(pool: int, held_out: int, batch_size: int, budget: int, audit_share: float) -> None:
+def _check(pool: int, held_out: int, batch_size: int, budget: int) -> None:
     if held_out == 0:
         raise ReplayInvalid("holdout marks no item; hold some out, there is nothing to score on.")
     if batch_size < 1 or not 1 <= budget <= pool:
@@ -159,14 +170,3 @@ def _check(pool: int, held_out: int, batch_size: int, budget: int, audit_share: 
             f"batch_size={batch_size}, budget={budget} with {pool} items in the pool; "
             "the batch must be at least 1 and the budget between 1 and the pool."
         )
-    if not 0.0 <= audit_share <= 1.0:
-        raise ReplayInvalid(f"audit_share={audit_share}; it is a part of the batch, between 0 and 1.")
-
-
-def _score(truth: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
-    """Return accuracy, and F1 averaged over the classes that occur in the truth."""
-    f1 = []
-    for label in np.unique(truth):
-        hits = float(((predicted == label) & (truth == label)).sum())
-        f1.append(2 * hits / float((predicted == label).sum() + (truth == label).sum()))
-    return float((predicted == truth).mean()), float(np.mean(f1))

@@ -1,0 +1,159 @@
+"""`mmal simulate`: replays of labelled sets, of a project's own labels, or of an export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from backend.simulation.labelled_set import LabelledSet
+
+NOT_UNIFORM = (
+    "labels collected by active learning are not a uniform sample of the project: the replay chooses among records"
+    " that were already chosen, so differences between strategies come out smaller or other than on fresh records"
+)
+
+
+def simulate(
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", "-d", help="demo, openclipart16, fluent57 or tux12; may be repeated."),
+    ] = None,
+    project: Annotated[int | None, typer.Option("--project", "-p", help="The labels of this project.")] = None,
+    export: Annotated[Path | None, typer.Option("--export", help="A JSON export of Label Studio.")] = None,
+    label_config: Annotated[
+        Path | None, typer.Option("--label-config", help="Label config (XML) of the export; guessed without it.")
+    ] = None,
+    strategies: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--strategies", "-s", help="NAME, COLD>NAME or NAME:OPTION=VALUE, several apart by spaces; or all."
+        ),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option("--scenario", help="plain, long_tail, text_blank, ... or all; may be repeated."),
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="random or grouped (near-duplicates); may be repeated.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Replays of each arm, each on its own split.")] = 10,
+    first_seed: Annotated[int, typer.Option("--first-seed", help="Number of the first split.")] = 0,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Labels a round; the set's own.")] = None,
+    budget: Annotated[int | None, typer.Option("--budget", help="Labels in all; the set's own.")] = None,
+    audit_share: Annotated[
+        float, typer.Option("--audit-share", help="Part of each batch drawn at random for every arm.")
+    ] = 0.0,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes, one thread each.")] = 2,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the results.")] = Path("simulation"),
+    cache: Annotated[Path, typer.Option("--cache", help="Where sets and vectors are kept.")] = Path(".cache"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what the folder holds and run all again.")] = False,
+) -> None:
+    """Replay labelled data as an active-learning project and tell which strategy needs fewest labels."""
+    from backend.simulation.experiment import Plan
+    from backend.simulation.labelled_set import with_plan
+    from backend.simulation.scenarios import SCENARIOS
+    from backend.simulation.study import study
+    from backend.simulation.tables import advice, report
+
+    sources = [bool(dataset), project is not None, export is not None]
+    if sum(sources) > 1:
+        raise typer.BadParameter("give --dataset, --project or --export, one of them")
+    plan = Plan(
+        _arms(strategies),
+        tuple(SCENARIOS) if scenario == ["all"] else tuple(scenario or ("plain",)),
+        tuple(split or ("random",)),
+        seeds,
+        first_seed,
+        audit_share,
+    )
+    own = project is not None or export is not None
+    if project is not None:
+        sets = [_project_set(project)]
+    elif export is not None:
+        sets = [_export_set(export, label_config, cache)]
+    else:
+        sets = _named_sets(dataset or ["demo"], cache)
+    done = study([with_plan(data, batch_size, budget) for data in sets], plan, out, jobs=jobs, fresh=fresh)
+    typer.echo(report(done.comparisons, done.notes))
+    for one in done.comparisons if own else []:
+        typer.echo("\n".join(advice(one)))
+    typer.echo("written: " + ", ".join(map(str, done.files)))
+
+
+def _arms(given: list[str] | None) -> list[str]:
+    from backend.simulation.arms import all_arms, usual_arms
+
+    names = [name for text in given or [] for name in text.split()]
+    if names == ["all"]:
+        return all_arms()
+    return names or usual_arms()
+
+
+def _named_sets(names: list[str], cache: Path) -> list[LabelledSet]:
+    from backend.settings import load_settings
+    from backend.simulation.labelled_set import named_set
+
+    return [named_set(name, cache, load_settings().encoder) for name in names]
+
+
+def _project_set(project_id: int) -> LabelledSet:
+    """The labels of a project as the store has them; Label Studio need not run."""
+    import numpy as np
+
+    from backend.errors import ReplayInvalid
+    from backend.rounds.fitting import load_arrays
+    from backend.rounds.services import Services, schema_of
+    from backend.settings import load_settings
+    from backend.simulation.labelled_set import own_set
+    from backend.simulation.splits import near_duplicates, same_content
+    from backend.store import projects, tasks
+
+    services = Services(load_settings())
+    project = projects.get(services.store, project_id)
+    schema = schema_of(project)
+    if schema.multi_label:
+        raise ReplayInvalid(
+            f"project {project_id} lets annotators tick several choices, which replays do not know yet; "
+            "only single-choice projects can be simulated"
+        )
+    arrays = load_arrays(services, project_id, schema)
+    if not arrays.features or not arrays.labelled.any():
+        raise ReplayInvalid(
+            f"project {project_id} has no label with a vector under {services.encoder_id} in the store; run"
+            " `mmal worker` until its tasks are read and embedded (`mmal status`), or use the encoder they have"
+        )
+    rows = np.flatnonzero(arrays.labelled)
+    inputs = tasks.inputs_of(services.store, project_id, arrays.task_ids[rows].tolist())
+    texts, images = [item.text for item in inputs], [item.image for item in inputs]
+    return own_set(
+        f"project-{project_id}",
+        {m: np.asarray(x[rows], np.float32) for m, x in arrays.features.items()},
+        np.asarray(arrays.labels[rows], np.int64),
+        schema.choices,
+        {"random": same_content(texts, images), "grouped": near_duplicates(texts, images)},
+        [NOT_UNIFORM],
+    )
+
+
+def _export_set(path: Path, label_config: Path | None, cache: Path) -> LabelledSet:
+    from backend.labelstudio.client import LabelStudio
+    from backend.labelstudio.media import MediaFetcher
+    from backend.settings import load_settings
+    from backend.simulation.export import export_set
+
+    settings = load_settings()
+    key = settings.label_studio_api_key.get_secret_value()
+    # Without a token, pictures of the open web and of local files can still be had.
+    authorization = LabelStudio(settings.label_studio_url, key).authorization if key else dict
+    fetcher = MediaFetcher(
+        settings.label_studio_url,
+        authorization,
+        settings.local_files_root,
+        settings.max_media_bytes,
+        settings.media_timeout,
+    )
+    config = None if label_config is None else label_config.read_text(encoding="utf-8")
+    return export_set(path, config, fetcher, settings.encoder, cache, notes=[NOT_UNIFORM])

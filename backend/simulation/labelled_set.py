@@ -1,0 +1,142 @@
+"""A labelled set as the harness sees it: arrays, label names, and which items give each other away."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from backend.errors import ReplayInvalid
+from backend.simulation.datasets import build_dataset
+from backend.simulation.pairs import embed_dataset, load_dataset
+from backend.simulation.splits import FOLDS, near_duplicates, stratified_split
+
+DEMO = Path(__file__).resolve().parents[2] / "tasks_templates" / "image_text_classification" / "demo"
+# Batch and budget of each named set (label_efficiency.md, protocol); the demo's are of the same size.
+PLANS = {"demo": (20, 200), "tux12": (10, 200), "openclipart16": (20, 300), "fluent57": (20, 300)}
+# Below these, a set is refused or its user warned.
+LEAST_PER_CLASS = FOLDS
+LEAST_LABELS = 40
+FEW_LABELS = 300
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Row i of everything is one item.
+
+    Attributes
+    ----------
+    name : what results are filed under
+    features : modality -> (n, D_m) float32 unit rows, zero row where absent
+    labels : (n,) int64 index into ``classes``
+    groups : split ("random", "grouped") -> (n,) int64; equal for items that must lie on one side
+    batch_size, budget : how the replay labels
+    notes : what the reader of the results must know
+    """
+
+    name: str
+    features: Mapping[str, np.ndarray]
+    labels: np.ndarray
+    classes: Sequence[str]
+    groups: Mapping[str, np.ndarray]
+    batch_size: int
+    budget: int
+    notes: tuple[str, ...] = ()
+    _splits: dict[tuple[str, int], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with the vectors, the labels or the groups."""
+        digest = hashlib.sha256()
+        blocks = [self.labels, *(self.groups[name] for name in sorted(self.groups))]
+        blocks += [self.features[name] for name in sorted(self.features)]
+        for block in blocks:
+            digest.update(np.ascontiguousarray(block).tobytes())
+        return digest.hexdigest()[:16]
+
+    def split(self, kind: str, seed: int) -> np.ndarray:
+        """(n,) bool, the quarter that is scored on."""
+        known = self._splits.get((kind, seed))
+        if known is None:
+            # Takes longer than many a replay, and all scenarios and arms of a seed share it.
+            known = self._splits[kind, seed] = stratified_split(self.labels, self.groups[kind], seed)
+        return known
+
+
+def named_set(name: str, cache_dir: Path, encoder: str) -> LabelledSet:
+    """A benchmark set, downloaded and embedded where the cache lacks it.
+
+    Raises
+    ------
+    UnknownDataset, DataSourceUnavailable, DatasetInvalid, EncoderError
+    """
+    pairs = load_dataset(DEMO if name == "demo" else build_dataset(name, cache_dir))
+    batch_size, budget = PLANS[name]
+    return LabelledSet(
+        name,
+        embed_dataset(pairs, encoder, cache_dir),
+        pairs.labels,
+        pairs.classes,
+        {"random": pairs.groups, "grouped": near_duplicates(pairs.texts)},
+        batch_size,
+        budget,
+    )
+
+
+def own_set(
+    name: str,
+    features: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    groups: Mapping[str, np.ndarray],
+    notes: Sequence[str] = (),
+) -> LabelledSet:
+    """Labels that somebody collected: classes too small to split are left out, batch and budget follow from the size.
+
+    Raises
+    ------
+    ReplayInvalid
+        What is left is too little to hold a quarter out.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    small = [classes[c] for c in np.flatnonzero((counts > 0) & (counts < LEAST_PER_CLASS))]
+    used = np.flatnonzero(counts >= LEAST_PER_CLASS)
+    rows = np.flatnonzero(np.isin(labels, used))
+    if len(rows) < LEAST_LABELS or len(used) < 2:
+        raise ReplayInvalid(
+            f"{name} has {len(rows)} labelled items in {len(used)} classes of at least {LEAST_PER_CLASS};"
+            f" label at least {LEAST_LABELS} in two classes before asking which strategy would have served best."
+        )
+    told = list(notes)
+    if small:
+        told.append(f"Left out, fewer than {LEAST_PER_CLASS} labels each: {', '.join(small)}.")
+    if len(rows) < FEW_LABELS:
+        told.append(
+            f"Only {len(rows)} labelled items, {len(rows) // FOLDS} of them to score on: take differences below a few"
+            " points for noise, and ask again with more labels."
+        )
+    pool = len(rows) * (FOLDS - 1) // FOLDS
+    batch_size = max(5, min(20, pool // 15))
+    return LabelledSet(
+        name,
+        {m: np.asarray(x[rows], np.float32) for m, x in features.items()},
+        np.searchsorted(used, labels[rows]).astype(np.int64),
+        [classes[c] for c in used],
+        {kind: group[rows] for kind, group in groups.items()},
+        batch_size,
+        # Later, every strategy has labelled the same items.
+        max(2 * batch_size, min(300, pool // 2 // batch_size * batch_size)),
+        notes=tuple(told),
+    )
+
+
+def with_plan(data: LabelledSet, batch_size: int | None, budget: int | None) -> LabelledSet:
+    """The set with another batch or budget, where given."""
+    return replace(data, batch_size=batch_size or data.batch_size, budget=budget or data.budget)

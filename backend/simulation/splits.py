@@ -1,0 +1,49 @@
+"""Which items are scored on: a stratified quarter, with items that give each other away on one side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from backend.simulation.pairs import Pairs, text_key
+
+FOLDS = 4
+# random: equal texts on one side (the protocol of the published figures); grouped: also texts that differ in digits
+# and punctuation only, such as "car 1" and "car 2".
+SPLITS = ("random", "grouped")
+
+
+def stratified_split(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Return a (n,) bool mask that holds out a quarter: stratified, items of one group on one side."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    _, test = next(folds.split(np.zeros((len(labels), 1)), labels, groups))
+    mask = np.zeros(len(labels), dtype=bool)
+    mask[test] = True
+    return mask
+
+
+def random_split(pairs: Pairs, seed: int) -> np.ndarray:
+    """Return a (n,) bool mask that holds out a quarter: stratified, items with the same text on one side."""
+    return stratified_split(pairs.labels, pairs.groups, seed)
+
+
+def same_content(texts: Iterable[str], others: Iterable[str] | None = None) -> np.ndarray:
+    """Return (n,) group numbers, equal for equal texts (case and spaces aside); ``others`` (addresses of pictures)
+    speak where there is no text."""
+    return _numbered((" ".join(text.casefold().split()) for text in texts), others)
+
+
+def near_duplicates(texts: Iterable[str], others: Iterable[str] | None = None) -> np.ndarray:
+    """Return (n,) group numbers, equal for texts with the same letters: case, digits and punctuation aside;
+    ``others`` (addresses of pictures) speak where there is no text."""
+    return _numbered(map(text_key, texts), others)
+
+
+def _numbered(keys: Iterable[str], others: Iterable[str] | None) -> np.ndarray:
+    numbers: dict[tuple[str, str], int] = {}
+    pairs = zip(keys, others, strict=True) if others is not None else ((key, "") for key in keys)
+    named = [(key, "") if key else ("", other) for key, other in pairs]
+    return np.array([numbers.setdefault(name, len(numbers)) for name in named], dtype=np.int64)
