@@ -131,6 +131,10 @@ class StrategyUnsuited(ConfigurationError):
     """The strategy is not defined for this kind of project."""
 
 
+class PoolTooLarge(StrategyUnsuited):
+    """The project has more records than the strategy can rank in reasonable time and memory."""
+
+
 class PoolInvalid(MmalError):
     """The arrays of a pool do not fit each other, or lack what the strategy needs."""
 
@@ -233,3 +237,11 @@ class DatasetInvalid(SimulationError):
 
 class ReplayInvalid(SimulationError, ConfigurationError):
     """Budget, batch, split or share of a replay make no sense together."""
+
+
+class ExportInvalid(SimulationError):
+    """A Label Studio export cannot be read as labelled image-text tasks."""
+
+
+class PlotUnavailable(SimulationError):
+    """The package that draws curves is not installed."""

@@ -30,6 +30,8 @@ from backend.learners import LateFusionHead
 from backend.simulation.datasets import build_dataset, dataset_names, embed_dataset, load_dataset
 from backend.simulation.replay import random_split
 from backend.strategies import Pool, create_strategy
+from backend.strategies.auto import Auto
+from backend.strategies.kernels.predicted_view import PredictedView
 from backend.strategies.kernels.uncertainty import mean_margin
 from backend.strategies.kernels.views import CentredView, squared_euclidean
 
@@ -75,15 +77,16 @@ def dataset_case(name: str, cache: Path, seed: int) -> Case:
 
 
 def covered(pool: Pool, anchors: np.ndarray) -> float:
-    """sum over the pool of U_i max over anchors of exp(-D2): what the default strategy maximises."""
-    weights = mean_margin(pool.require_probabilities(), multi_label=False)
-    view = CentredView.of(pool.features)
+    """sum over the pool of U_i times the largest similarity to an anchor: what the default strategy maximises."""
+    probabilities = pool.require_probabilities()
+    weights = mean_margin(probabilities, multi_label=False)
+    view = PredictedView(CentredView.of(pool.features), probabilities, Auto().prediction_weight)
     vectors = view.rows(anchors)
     total = 0.0
     for begin in range(0, len(pool), 4096):
         part = np.arange(begin, min(begin + 4096, len(pool)))
         nearest = squared_euclidean(view.rows(part), vectors).min(axis=1)
-        total += float(weights[part] @ np.exp(-nearest))
+        total += float(weights[part] @ np.exp(-nearest / Auto().kernel_width))
     return total
 
 

@@ -22,7 +22,16 @@ from backend.store.tables import Project
 log = logging.getLogger(__name__)
 
 # Options whose change makes the published queue wrong or differently built.
-QUEUE_OPTIONS = ("strategy", "strategy_options", "batch_size", "queue_size", "audit_share", "prelabel", "control")
+QUEUE_OPTIONS = (
+    "strategy",
+    "strategy_options",
+    "batch_size",
+    "queue_size",
+    "balance",
+    "audit_share",
+    "prelabel",
+    "control",
+)
 
 
 def connect(services: Services, project_id: int, label_config: str, extra_params: Any) -> Project:
@@ -84,7 +93,8 @@ def set_options(
     project = projects.get(services.store, project_id)
     schema = schema_of(project) if project.label_config else None
     before = options_of(project)
-    after = change_options(project.options, changes, schema)
+    pool_size = tasks.counts(services.store, project_id, services.encoder_id).live
+    after = change_options(project.options, changes, schema, pool_size)
     if after != before:
         projects.remember(services.store, project_id, options=after.model_dump())
         log.info("project %s: options changed through %s: %s", project_id, why, dict(changes))

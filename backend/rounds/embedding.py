@@ -13,13 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL.Image import Image
 
-from backend.encoders import readable
 from backend.errors import EncoderFailed, MediaError
 from backend.labelstudio.media import MediaFetcher, decode_image
-from backend.labelstudio.schema import TaskSchema
 from backend.rounds.services import Services
 from backend.store import notes, tasks
 from backend.store.tables import Task
@@ -58,30 +55,6 @@ def embed_chunk(services: Services, project_id: int) -> int:
     )
     _note_progress(services, project_id, len(batch), time.monotonic() - started)
     return len(batch)
-
-
-def label_vectors(services: Services, schema: TaskSchema) -> dict[str, NDArray[np.float16]]:
-    """Modality -> (C, D) vectors of the label names; kept like those of texts, so encoded once.
-
-    Empty where no modality of the project may be compared with a text, or where a name cannot be encoded.
-    """
-    modalities = [m for m in services.modalities_with_names() if m in schema.modalities]
-    vectors = services.vectors()
-    if vectors is None or not modalities:
-        return {}
-    names = [readable(name) for name in schema.label_names]
-    digests = [hashlib.sha256(name.encode()).hexdigest() for name in names]
-    fresh = dict(zip(digests, names, strict=True))
-    for digest in vectors.rows("text", digests):
-        del fresh[digest]
-    if fresh:
-        problems = _encode("text", services.encoder.encode_texts, vectors, fresh, services.settings.encode_batch)
-        if problems:
-            log.warning("label names are not used to choose tasks: %s", next(iter(problems.values())))
-            return {}
-    row_of = vectors.rows("text", digests)
-    rows = vectors.gather("text", np.array([row_of[digest] for digest in digests], np.int64))
-    return dict.fromkeys(modalities, rows)
 
 
 def progress(services: Services, project_id: int) -> dict[str, float]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.labelstudio.schema import TaskSchema
 from backend.learners import LateFusionHead
-from backend.rounds.embedding import label_vectors
 from backend.rounds.services import Services
 from backend.store import tasks
 
@@ -25,14 +24,12 @@ class RoundArrays:
     features : modality -> (n, D) float16, zero rows where the modality is absent
     labels : (n,) int64 with -1 for the pool, or (n, C) int8 for several labels
     labelled : (n,) bool
-    label_vectors : modality -> (C, D) the label names, for modalities that texts may be compared with
     """
 
     task_ids: NDArray[np.int64]
     features: dict[str, NDArray[np.float16]]
     labels: NDArray[np.integer]
     labelled: NDArray[np.bool_]
-    label_vectors: dict[str, NDArray[np.float16]] = field(default_factory=dict)
 
 
 def load_arrays(services: Services, project_id: int, schema: TaskSchema) -> RoundArrays:
@@ -49,8 +46,7 @@ def load_arrays(services: Services, project_id: int, schema: TaskSchema) -> Roun
             labels[i, picked] = 1
     else:
         labels = np.array([picked[0] if picked else -1 for picked in classes], np.int64)
-    features = gather(services, schema, rows)
-    return RoundArrays(task_ids, features, labels, labelled, label_vectors(services, schema) if features else {})
+    return RoundArrays(task_ids, gather(services, schema, rows), labels, labelled)
 
 
 def gather(services: Services, schema: TaskSchema, rows: Sequence[tasks.VectorRow]) -> dict[str, NDArray[np.float16]]:

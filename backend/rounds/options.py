@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,6 +27,9 @@ class ProjectOptions(BaseModel):
     batch_size: int = Field(40, ge=1, le=5000, description="Tasks a round chooses together.")
     queue_size: int | None = Field(
         None, ge=1, le=20000, description="Tasks published to Label Studio; default max(200, 5 batches)."
+    )
+    balance: Literal["none", "pcb", "tail_first"] = Field(
+        "none", description="Serve predicted-rare classes first: pcb (from the strategy's best tenth) or tail_first."
     )
     audit_share: float = Field(
         0.1,
@@ -72,11 +75,16 @@ def parse_extra_params(value: Any) -> dict[str, Any]:
 
 
 def change_options(
-    current: Mapping[str, Any], changes: Mapping[str, Any], schema: TaskSchema | None
+    current: Mapping[str, Any], changes: Mapping[str, Any], schema: TaskSchema | None, pool_size: int | None = None
 ) -> ProjectOptions:
     """The options after some of them were changed.
 
     A new strategy starts with its default options unless some are given with it.
+
+    Parameters
+    ----------
+    schema, pool_size
+        What the project asks for and how many tasks it has, as far as they are known.
 
     Raises
     ------
@@ -95,9 +103,14 @@ def change_options(
         options = ProjectOptions(**merged)
     except ValidationError as error:
         raise OptionsInvalid(_explain(error)) from error
-    strategy = create_strategy(options.strategy, **options.strategy_options)
+    strategy = create_strategy(options.strategy, balance=options.balance, **options.strategy_options)
     if schema is not None:
-        strategy.check(multi_label=schema.multi_label, n_classes=len(schema.choices), modalities=schema.modalities)
+        strategy.check(
+            multi_label=schema.multi_label,
+            n_classes=len(schema.choices),
+            modalities=schema.modalities,
+            pool_size=pool_size,
+        )
     return options
 
 

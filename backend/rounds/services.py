@@ -7,7 +7,7 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from backend.encoders import encoder_id, load_encoder, modalities_with_names
+from backend.encoders import encoder_id, load_encoder
 from backend.errors import ConfigurationError
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.media import MediaFetcher
@@ -65,11 +65,7 @@ class Services:
 
                     torch.set_num_threads(self.settings.torch_threads)
                 self._encoder = load_encoder(self.settings.encoder, device=self.settings.device)
-                notes.write(
-                    self.store,
-                    self._dims_note,
-                    {"dims": dict(self._encoder.dims), "named": modalities_with_names(self._encoder)},
-                )
+                notes.write(self.store, self._dims_note, {"dims": dict(self._encoder.dims)})
                 log.info("encoder %s loaded, dims %s", self._encoder.id, dict(self._encoder.dims))
             return self._encoder
 
@@ -77,10 +73,6 @@ class Services:
         """Stored vectors of the encoder; None before it was ever loaded, so that the web process needs no torch."""
         dims = notes.read(self.store, self._dims_note).get("dims")
         return VectorStore(self.store, self.encoder_id, dims) if dims else None
-
-    def modalities_with_names(self) -> tuple[str, ...]:
-        """Modalities whose vectors may be compared with label names; ("text",) before the encoder was ever loaded."""
-        return tuple(notes.read(self.store, self._dims_note).get("named", ("text",)))
 
     def media(self) -> MediaFetcher:
         """Fetches images from wherever tasks point."""

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from backend.errors import InvalidOption, StrategyUnsuited
-from backend.strategies.explain import common_parts
+from backend.errors import InvalidOption, PoolTooLarge, StrategyUnsuited
+from backend.strategies.explain import Explanation
 from backend.strategies.pool import Pool
 
 # What a strategy may need; ``check`` refuses a project that cannot give it.
@@ -47,6 +47,7 @@ class StrategyInfo:
     options: Mapping[str, Any]
     option_help: Mapping[str, str]
     complexity: str
+    max_pool: int | None = None
 
 
 def option(default: Any, help_text: str, **limits: Any) -> Any:
@@ -56,13 +57,18 @@ def option(default: Any, help_text: str, **limits: Any) -> Any:
 
 @dataclass(frozen=True)
 class Strategy(ABC):
-    """Base of all strategies: subclasses are frozen dataclasses whose fields are their options."""
+    """Base of all strategies: subclasses are frozen dataclasses whose fields are their options.
+
+    max_pool: records, labelled ones included, above which the strategy refuses; None where time and memory allow any
+    pool of the size this project is made for (a million records).
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[str]
     complexity: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
+    max_pool: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
         for spec in fields(self):
@@ -80,14 +86,17 @@ class Strategy(ABC):
             {spec.name: spec.default for spec in specs},
             {spec.name: spec.metadata["help"] for spec in specs},
             cls.complexity,
+            cls.max_pool,
         )
 
-    def check(self, *, multi_label: bool, n_classes: int, modalities: Sequence[str]) -> None:
-        """Raise StrategyUnsuited if this strategy is not defined for such a project."""
-        if "single_label" in self.needs and multi_label:
-            raise StrategyUnsuited(
-                f"strategy {self.name!r} is defined for single-choice projects only; choose another"
-            )
+    def check(
+        self, *, multi_label: bool, n_classes: int, modalities: Sequence[str], pool_size: int | None = None
+    ) -> None:
+        """Raise StrategyUnsuited if this strategy is not defined for such a project, PoolTooLarge if the project has
+        more records (``pool_size``, where known) than the strategy takes."""
+        if pool_size is not None:
+            self._check_size(pool_size)
+        self._check_labels(multi_label)
         if "two_modalities" in self.needs and len(modalities) < 2:
             raise StrategyUnsuited(
                 f"strategy {self.name!r} compares modalities and the project has {list(modalities)}; "
@@ -99,15 +108,34 @@ class Strategy(ABC):
                 "add a choice, or use 'random' or 'kmeans_cold_start'"
             )
 
+    def _check_labels(self, multi_label: bool) -> None:
+        if "single_label" in self.needs and multi_label:
+            raise StrategyUnsuited(
+                f"strategy {self.name!r} is defined for single-choice projects only; choose another"
+            )
+
+    def _check_size(self, records: int) -> None:
+        if self.max_pool is not None and records > self.max_pool:
+            raise PoolTooLarge(
+                f"strategy {self.name!r} takes {self.max_pool:,} records at most and the project has {records:,}; "
+                "use 'auto', 'badge' or 'margin', which take any number"
+            )
+
     def select(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Selection:
-        """Pick ``batch_size`` unlabelled rows, or all there are if fewer. Same pool, seed and options, same picks."""
+        """Pick ``batch_size`` unlabelled rows, or all there are if fewer. Same pool, seed and options, same picks.
+
+        Raises InvalidOption for a negative ``batch_size``, PoolTooLarge above ``max_pool`` records and
+        StrategyUnsuited for several labels a record where they are not defined.
+        """
+        self._check_size(len(pool))
+        self._check_labels(pool.multi_label)
         if batch_size < 0:
             raise InvalidOption(f"batch_size is {batch_size}; it must be 0 or more")
         count = min(batch_size, len(pool) - int(pool.labelled.sum()))
         if count == 0:
             return Selection(np.empty(0, dtype=np.int64), np.zeros(len(pool)), {})
         indices, utilities, parts = self._pick(pool, count, rng)
-        return Selection(indices, _ranked(utilities, indices, pool), {**common_parts(pool, indices), **parts})
+        return Selection(indices, _ranked(utilities, indices, pool), Explanation(pool, indices, parts))
 
     @abstractmethod
     def _pick(
@@ -128,6 +156,9 @@ class LabelledStrategy(Strategy):
 
     def select(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Selection:
         """As ``Strategy.select``; delegates to ``cold_start`` when no row is labelled."""
+        # Refused now and not after the first labels were spent.
+        self._check_size(len(pool))
+        self._check_labels(pool.multi_label)
         if not pool.labelled.any():
             # Here and not above: the registry imports every strategy, and they import this module.
             from backend.strategies.registry import create_strategy

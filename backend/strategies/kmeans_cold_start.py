@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from backend.strategies.base import Strategy, option
-from backend.strategies.kernels.kmeans import kmeans, nearest_to_centroids
+from backend.strategies.kernels.kmeans import kmeans, nearest_to_centroids, rank_in_cluster
 from backend.strategies.kernels.views import CentredView
 from backend.strategies.pool import Pool
 
@@ -45,15 +45,6 @@ class KMeansColdStart(Strategy):
         picks = nearest_to_centroids(matrix, clusters)
         sizes = np.bincount(clusters.assignment, minlength=count)
         utilities = -2.0 - len(sample) + rng.random(len(pool))
-        utilities[sample] = -_rank_in_cluster(clusters.assignment, clusters.squared)
+        utilities[sample] = -rank_in_cluster(clusters.assignment, clusters.squared)
         share = sizes[clusters.assignment[picks]] / len(sample)
         return sample[picks], utilities, {"cluster_share": share}
-
-
-def _rank_in_cluster(assignment: np.ndarray, squared: np.ndarray) -> np.ndarray:
-    """0 for the row nearest its centroid, 1 for the next one of the same cluster, and so on; float64."""
-    order = np.lexsort((squared, assignment))
-    starts = np.searchsorted(assignment[order], assignment[order], side="left")
-    rank = np.empty(len(order))
-    rank[order] = np.arange(len(order)) - starts
-    return rank

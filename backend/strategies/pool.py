@@ -75,9 +75,7 @@ class Pool:
     probabilities: (n, C) fused, **without temperature** (rankings and gradients belong to the trained objective), or
     None before there is a label; coalition_probabilities: coalition -> (n, C), the fused head with the other
     modalities zeroed; unimodal_probabilities: modality -> (n, C) of the head on that modality alone; head: the
-    learner itself, for strategies that ask it about rows of their own making (dropout, mixtures) or for its weights;
-    label_vectors: modality -> (C, D_m) unit rows, the label names as the encoder's text tower sees them, in each
-    modality that shares its space with the text tower ("text" at least); empty where names are not known.
+    learner itself, for strategies that ask it about rows of their own making (dropout, mixtures) or for its weights.
     Raises PoolInvalid when shapes disagree.
     """
 
@@ -90,7 +88,6 @@ class Pool:
     coalition_probabilities: Mapping[frozenset[str], np.ndarray] = field(default_factory=dict)
     unimodal_probabilities: Mapping[str, np.ndarray] = field(default_factory=dict)
     head: FusedHead | None = None
-    label_vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.labelled)
@@ -107,12 +104,6 @@ class Pool:
             raise PoolInvalid(
                 f"probabilities have shape {self.probabilities.shape}, expected ({n}, {self.n_classes})"
             )
-        for name, matrix in self.label_vectors.items():
-            if name not in self.features or matrix.shape != (self.n_classes, self.features[name].shape[1]):
-                raise PoolInvalid(
-                    f"label_vectors[{name!r}] has shape {matrix.shape}; pass one row per class for a modality of the"
-                    f" pool, {list(self.features)}"
-                )
 
     @classmethod
     def from_head(
@@ -124,13 +115,11 @@ class Pool:
         *,
         n_classes: int,
         multi_label: bool = False,
-        label_vectors: Mapping[str, np.ndarray] | None = None,
     ) -> Pool:
         """Pool of a trained head; ``head=None`` before there is one. Fused probabilities are computed now, the rest
         when a strategy asks."""
-        name_vectors = dict(label_vectors or {})
         if head is None:
-            return cls(features, labelled, labels, n_classes, multi_label, label_vectors=name_vectors)
+            return cls(features, labelled, labels, n_classes, multi_label)
         names = tuple(sorted(features))
         return cls(
             features,
@@ -144,7 +133,6 @@ class Pool:
             ),
             LazyRows(names, lambda name, part: head.unimodal_probabilities(part, name), features),
             head,
-            name_vectors,
         )
 
     def __len__(self) -> int:
@@ -165,6 +153,13 @@ class Pool:
         if self.probabilities is None:
             raise PoolInvalid("probabilities is None although rows are labelled; train a head and use Pool.from_head")
         return self.probabilities
+
+    def require_head(self) -> FusedHead:
+        """The head; raises PoolInvalid when the pool has labels but no head, or probabilities without one."""
+        self.require_probabilities()
+        if self.head is None:
+            raise PoolInvalid("head is None although probabilities are given; build the pool with Pool.from_head")
+        return self.head
 
 
 def _subsets(names: tuple[str, ...]) -> tuple[frozenset[str], ...]:

@@ -17,7 +17,7 @@ from backend.rounds.fitting import RoundArrays, fit_head
 from backend.rounds.options import ProjectOptions, change_options, parse_extra_params
 from backend.rounds.reasons import REASONS, reason_of
 from backend.rounds.selection import choose_queue
-from tests.live.pool import CONFIG
+from tests.live.pool import CONFIG, MULTI_CONFIG
 
 SCHEMA = TaskSchema.from_label_config(CONFIG)
 
@@ -43,12 +43,13 @@ def queue_of(data: RoundArrays, seed: int = 1, **options: Any) -> list[Any]:
 @given(
     count=st.integers(0, 60), labelled=st.integers(0, 60), batch=st.integers(1, 30), share=st.floats(0, 0.5),
     strategy=st.sampled_from(["auto", "random", "badge", "bmmal", "margin"]),
+    balance=st.sampled_from(["none", "pcb", "tail_first"]),
 )  # fmt: skip
 def test_a_queue_is_distinct_unanswered_and_as_long_as_the_pool_allows(
-    count: int, labelled: int, batch: int, share: float, strategy: str
+    count: int, labelled: int, batch: int, share: float, strategy: str, balance: str
 ) -> None:
     data = arrays(count, min(labelled, count))
-    queue = queue_of(data, strategy=strategy, batch_size=batch, queue_size=40, audit_share=share)
+    queue = queue_of(data, strategy=strategy, batch_size=batch, queue_size=40, audit_share=share, balance=balance)
     ids = [place.task_id for place in queue]
     pool = set(data.task_ids[~data.labelled].tolist())
     assert len(set(ids)) == len(ids)
@@ -80,6 +81,24 @@ def test_the_control_sample_is_a_uniform_draw_of_the_stated_share() -> None:
     counts = np.array([drawn[task_id] for task_id in data.task_ids[10:]])
     # Chi-square with 29 degrees of freedom stays below 60 but once in a thousand.
     assert ((counts - expected) ** 2 / expected).sum() < 60
+
+
+def test_nothing_left_to_label_gives_an_empty_queue() -> None:
+    assert queue_of(arrays(12, 12)) == []
+    assert choose_queue(arrays(0, 0), None, ProjectOptions(), 3, False, 1) == []
+
+
+def test_a_balanced_project_serves_the_classes_with_fewest_labels_first() -> None:
+    data = arrays(200, 60)
+    data.labels[:60] = np.repeat([0, 1, 2], [36, 20, 4])
+    head = fit_head(data, SCHEMA, seed=0)
+    assert head is not None
+    predicted = head.probabilities(data.features).argmax(axis=1)
+    queue = queue_of(data, batch_size=10, audit_share=0, strategy="margin", balance="tail_first")
+    served = predicted[[place.task_id - 1000 for place in queue[:10]]]
+    available = int((predicted[60:] == 2).sum())
+    assert available > 0
+    assert (served[: min(available, 10)] == 2).all()
 
 
 def test_no_reason_names_an_answer_and_there_are_at_most_eight() -> None:
@@ -114,6 +133,7 @@ def test_a_new_strategy_starts_with_its_own_options() -> None:
         ({"strategy": "x"}, "choose one of"),
         ({"batch": 3}, "Unknown option 'batch'. Use: strategy,"),
         ({"audit_share": 0.9}, "audit_share"),
+        ({"balance": "even"}, "balance"),
         ({"strategy_options": {"nope": 1}}, "nope"),
         ({"poll_seconds": "soon"}, "poll_seconds"),
     ],
@@ -128,3 +148,12 @@ def test_a_strategy_that_does_not_suit_the_project_is_refused_when_it_is_set() -
         'toName="picture"', 'toName="words"'))  # fmt: skip
     with pytest.raises(StrategyUnsuited, match="badge"):
         change_options({}, {"strategy": "bmmal"}, text_only)
+
+
+def test_a_balance_that_does_not_suit_the_project_is_refused_when_it_is_set() -> None:
+    several = TaskSchema.from_label_config(MULTI_CONFIG)
+    assert several.multi_label
+    with pytest.raises(StrategyUnsuited, match="tail_first"):
+        change_options({}, {"balance": "pcb"}, several)
+    assert change_options({}, {"balance": "tail_first"}, several).balance == "tail_first"
+    assert change_options({}, {"balance": "pcb"}, SCHEMA).balance == "pcb"

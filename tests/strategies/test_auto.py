@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
@@ -11,8 +13,8 @@ from backend.strategies import Pool, create_strategy
 SAMPLED = {"exact_below": 0, "sample_rows": 150}
 
 
-def recipe(pool: Pool, k: int, width: float = 1.0) -> list[int]:
-    """The published recipe, written out densely in float64 and summed over the whole pool, labelled rows too."""
+def recipe(pool: Pool, k: int, width: float, weight: float) -> list[int]:
+    """The rule written out densely in float64 and summed over the whole pool, labelled rows too."""
     blocks = []
     for name in pool.modalities:
         x = pool.features[name].astype(float)
@@ -23,9 +25,11 @@ def recipe(pool: Pool, k: int, width: float = 1.0) -> list[int]:
         z[there] = centred / np.linalg.norm(centred, axis=1, keepdims=True)
         blocks.append(z)
     z = np.concatenate(blocks, axis=1)
+    p = pool.probabilities.astype(float)
     d2 = ((z[:, None] - z[None]) ** 2).sum(axis=2)
-    kernel = np.exp(-d2 / width)
-    top = np.sort(pool.probabilities.astype(float), axis=1)
+    h2 = ((np.sqrt(p)[:, None] - np.sqrt(p)[None]) ** 2).sum(axis=2)
+    kernel = np.exp(-(d2 + weight * h2) / width)
+    top = np.sort(p, axis=1)
     u = 1 - (top[:, -1] - top[:, -2])
     m = kernel[:, pool.labelled].max(axis=1)
     picks: list[int] = []
@@ -39,17 +43,56 @@ def recipe(pool: Pool, k: int, width: float = 1.0) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("width", [1.0, 2.0])
-def test_picks_follow_the_recipe_to_the_letter(make_pool, seed, width):
+@pytest.mark.parametrize("options", [{}, {"prediction_weight": 0.0}, {"kernel_width": 2.0, "prediction_weight": 3.0}])
+def test_picks_follow_the_formula_to_the_letter(make_pool, seed, options):
     def some_missing(features):
         features["image"][:30] = 0
         return features
 
     pool = make_pool(n=250, n_classes=6, n_labelled=25, seed=seed, change=some_missing)
-    found = create_strategy("auto", kernel_width=width).select(pool, 30, np.random.default_rng(0))
-    assert found.indices.tolist() == recipe(pool, 30, width)
+    found = create_strategy("auto", **options).select(pool, 30, np.random.default_rng(0))
+    asked = {"kernel_width": 1.0, "prediction_weight": 0.5} | options
+    assert found.indices.tolist() == recipe(pool, 30, asked["kernel_width"], asked["prediction_weight"])
     assert found.parts["gain"][0] == 1.0
     assert (np.diff(found.parts["gain"]) <= 1e-5).all()
+
+
+@pytest.mark.parametrize("sampled", [{}, SAMPLED])
+def test_the_reserve_is_what_a_larger_batch_would_have_been(make_pool, sampled):
+    pool = make_pool(n=900, n_classes=6, n_labelled=25)
+    strategy = create_strategy("auto", **sampled)
+    small = strategy.select(pool, 10, np.random.default_rng(0))
+    large = strategy.select(pool, 30, np.random.default_rng(0))
+    np.testing.assert_array_equal(small.queue(pool.labelled, 30), large.indices)
+    following = small.utilities[large.indices[10:]]
+    assert (np.diff(following) < 0).all()
+    assert following.min() > np.delete(small.utilities, large.queue(pool.labelled, 75)).max()
+
+
+def test_the_next_in_the_reserve_are_not_copies_of_one_record(make_pool):
+    def copied(features):
+        return {name: np.concatenate([np.repeat(rows[:1], 40, axis=0), rows[40:]]) for name, rows in features.items()}
+
+    pool = make_pool(n=300, n_labelled=20, change=copied)
+    queue = create_strategy("auto").select(pool, 5, np.random.default_rng(0)).queue(pool.labelled, 100)
+    assert (queue < 40).sum() <= 1
+
+
+def test_two_records_that_look_alike_but_are_told_apart_are_both_picked(make_pool):
+    pool = make_pool(n=60, n_classes=2, n_labelled=10)
+    twin, other = pool.unlabelled[:2]
+    features = {name: rows.copy() for name, rows in pool.features.items()}
+    for rows in features.values():
+        rows[other] = rows[twin]
+    # A linear head would not tell copies apart; this is about what the choice makes of it.
+    probabilities = np.tile(np.float32([0.99, 0.01]), (60, 1))
+    probabilities[twin], probabilities[other] = (0.6, 0.4), (0.1, 0.9)
+    pool = dataclasses.replace(pool, features=features, probabilities=probabilities)
+    first = {}
+    for weight in (0.0, 5.0):
+        strategy = create_strategy("auto", prediction_weight=weight)
+        first[weight] = set(strategy.select(pool, 2, np.random.default_rng(0)).indices.tolist())
+    assert {int(twin), int(other)} == first[5.0] != first[0.0]
 
 
 def test_picks_do_not_depend_on_the_seed_nor_on_the_number_of_blas_threads(make_pool):

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from backend.strategies.auto import _priority_sample
 from backend.strategies.bmmal import coalition_value
 from backend.strategies.kernels import kmeanspp, outer_rows
-from backend.strategies.kernels.herding import coverage_by, greedy_coverage, similarity
+from backend.strategies.kernels.herding import greedy_coverage
 from backend.strategies.kernels.kmeans import kmeans, nearest_to_centroids
 from backend.strategies.kernels.kmeanspp import nearest_pick_distances, rejection_seeding, sequential_seeding
 from backend.strategies.kernels.outer_rows import (
@@ -24,6 +23,8 @@ from backend.strategies.kernels.outer_rows import (
     squared_distances,
     squared_norms,
 )
+from backend.strategies.kernels.predicted_view import PredictedView
+from backend.strategies.kernels.sampling import priority_sample
 from backend.strategies.kernels.shapley import (
     coalitions,
     contributions,
@@ -324,10 +325,10 @@ def test_herding_falls_back_to_uncertainty_once_everything_is_covered():
 
 
 @given(seeds, st.integers(1, 30))
-def test_priority_sample_keeps_sums_unbiased_and_large_weights_exact(seed, count):
+def testpriority_sample_keeps_sums_unbiased_and_large_weights_exact(seed, count):
     rng = np.random.default_rng(seed)
     rows, weights = np.arange(100, 140), rng.random(40) ** 4
-    kept, found = _priority_sample(rows, weights, count, rng)
+    kept, found = priority_sample(rows, weights, count, rng)
     assert len(set(kept.tolist())) == count
     assert (np.diff(kept) > 0).all()
     own = weights[kept - 100]
@@ -335,10 +336,10 @@ def test_priority_sample_keeps_sums_unbiased_and_large_weights_exact(seed, count
     np.testing.assert_array_equal(found, np.maximum(own, level))
 
 
-def test_priority_sample_estimates_the_total_without_bias():
+def testpriority_sample_estimates_the_total_without_bias():
     rng = np.random.default_rng(0)
     rows, weights = np.arange(200), rng.random(200) ** 6
-    total = [_priority_sample(rows, weights, 20, rng)[1].sum() for _ in range(4000)]
+    total = [priority_sample(rows, weights, 20, rng)[1].sum() for _ in range(4000)]
     error = np.std(total) / np.sqrt(len(total))
     assert abs(np.mean(total) - weights.sum()) < 4 * error
     assert np.std(total) < 0.3 * weights.sum()
@@ -364,13 +365,22 @@ def test_identical_records_have_no_direction_after_centring():
     assert (view.rows(np.arange(20)) == 0).all()
 
 
-def test_coverage_is_the_largest_similarity_to_the_anchors():
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_predictions_add_their_own_distance_to_the_view(weight):
     rng = np.random.default_rng(0)
-    view = CentredView.of({"image": rng.normal(size=(40, 6)).astype(np.float32)})
-    rows, anchors = np.arange(30), np.arange(30, 40)
-    expected = similarity(view, np.arange(40), 1.0)[:30, 30:].max(axis=1)
-    np.testing.assert_allclose(coverage_by(view, rows, anchors, 1.0), expected, rtol=1e-5)
-    assert (coverage_by(view, rows, anchors[:0], 1.0) == 0).all()
+    features = {"image": rng.normal(size=(30, 6)).astype(np.float32)}
+    p = rng.dirichlet(np.full(4, 0.3), 30)
+    p[:5] = np.eye(4)[[0, 0, 1, 2, 3]]  # certain, alike and unlike
+    view = CentredView.of(features)
+    rows = np.arange(30)
+    found = PredictedView(view, p, weight)
+    assert len(found) == 30
+    plain = squared_euclidean(view.rows(rows), view.rows(rows))
+    extra = squared_euclidean(found.rows(rows), found.rows(rows)) - plain
+    hellinger = 2.0 - 2.0 * np.sqrt(p) @ np.sqrt(p).T
+    np.testing.assert_allclose(extra, weight * hellinger, atol=1e-5)
+    assert extra[0, 1] == pytest.approx(0.0, abs=1e-5)
+    assert extra[0, 2] == pytest.approx(2 * weight, abs=1e-5)
 
 
 # -- uncertainty -------------------------------------------------------------------------------------------------

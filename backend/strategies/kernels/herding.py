@@ -7,10 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from backend.strategies.kernels.views import CentredView, squared_euclidean
-
 BLOCK_ROWS = 128
-KERNEL_ROWS = 1024
 # Gains this close to the best are a tie and the lowest position wins: the pick then does not depend on the last
 # digits of a matrix product, which change with the number of BLAS threads.
 TIE = 1e-5
@@ -26,32 +23,6 @@ class Coverage:
     picks: np.ndarray
     gains: np.ndarray
     remaining: np.ndarray
-
-
-def similarity(view: CentredView, rows: np.ndarray, width: float) -> np.ndarray:
-    """exp(-D2 / width) of the rows among themselves, float32 (r, r); memory of the result, the rows and one block."""
-    vectors = view.rows(rows)
-    out = np.empty((len(rows), len(rows)), dtype=np.float32)
-    for begin in range(0, len(rows), KERNEL_ROWS):
-        end = min(begin + KERNEL_ROWS, len(rows))
-        block = squared_euclidean(vectors[begin:end], vectors[begin:])
-        block *= -1.0 / width
-        np.exp(block, out=out[begin:end, begin:])
-        out[end:, begin:end] = out[begin:end, end:].T
-    np.fill_diagonal(out, 1.0)
-    return out
-
-
-def coverage_by(view: CentredView, rows: np.ndarray, anchors: np.ndarray, width: float) -> np.ndarray:
-    """m_i = max over anchors of exp(-D2 / width), (rows,) float32; 0 without anchors. Chunked over both."""
-    out = np.zeros(len(rows), dtype=np.float32)
-    for first in range(0, len(anchors), 8 * KERNEL_ROWS):
-        right = view.rows(anchors[first : first + 8 * KERNEL_ROWS])
-        for begin in range(0, len(rows), KERNEL_ROWS):
-            part = slice(begin, begin + KERNEL_ROWS)
-            nearest = squared_euclidean(view.rows(rows[part]), right).min(axis=1)
-            out[part] = np.maximum(out[part], np.exp(-nearest / width))
-    return out
 
 
 @threadpool_limits.wrap(limits=1)  # many small products: a second thread waits more than it works

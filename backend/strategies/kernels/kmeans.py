@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 
 from backend.strategies.kernels.kmeanspp import rejection_seeding
 from backend.strategies.kernels.outer_rows import PlainRows, chunks
-from backend.strategies.kernels.views import squared_euclidean
+from backend.strategies.kernels.views import View, squared_euclidean
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,37 @@ def kmeans(matrix: np.ndarray, k: int, rng: np.random.Generator, *, rounds: int 
         if settled:
             break
     return clusters
+
+
+def cluster_rows(
+    view: View, rows: np.ndarray, k: int, rng: np.random.Generator, *, rounds: int, sample_rows: int
+) -> Clusters:
+    """``kmeans`` of some rows of a view; assignment and squared are aligned with ``rows``.
+
+    With more than max(sample_rows, 4 k) rows the centroids are those of a uniform sample and every row is assigned
+    to them in one pass: O((rounds s + n) k D), memory of the sample. Sampling is ours.
+    """
+    most = max(sample_rows, 4 * k)
+    if len(rows) <= most:
+        return kmeans(view.rows(rows), k, rng, rounds=rounds)
+    sample = np.sort(rng.choice(rows, most, replace=False))
+    centroids = kmeans(view.rows(sample), k, rng, rounds=rounds).centroids
+    assignment = np.empty(len(rows), dtype=np.int64)
+    squared = np.empty(len(rows))
+    for part in chunks(len(rows)):
+        block = view.rows(rows[part])
+        found = _assign(block, centroids, np.einsum("ij,ij->i", block, block))
+        assignment[part], squared[part] = found.assignment, found.squared
+    return Clusters(centroids, assignment, squared)
+
+
+def rank_in_cluster(assignment: np.ndarray, squared: np.ndarray) -> np.ndarray:
+    """0 for the row nearest its centroid, 1 for the next one of the same cluster, and so on; (n,) int64."""
+    order = np.lexsort((squared, assignment))
+    starts = np.searchsorted(assignment[order], assignment[order], side="left")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order)) - starts
+    return rank
 
 
 def _assign(matrix: np.ndarray, centroids: np.ndarray, lengths: np.ndarray) -> Clusters:

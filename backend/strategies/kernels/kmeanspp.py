@@ -22,6 +22,8 @@ BLOCK = 64
 # Refresh the bounds once the proposals refused since the last time reach this share of the rows: by then they have
 # cost about as much as a refresh, so the total is never far above the best moment to refresh.
 REFUSED_SHARE = 0.25
+# Cost of a refresh beside its products, in picks: reading the rows and making their factors.
+READING = 25
 # Multiplications up to which the distances left after the last pick are worth computing for every row.
 EXACT_BELOW = 4e9
 REFINED_ROWS = 4096
@@ -176,6 +178,8 @@ class _RejectionSampler:
     def _sum_up(self) -> None:
         self.cdf = np.cumsum(self.weights)
         self.refused = 0
+        # Of late: both fall by half with each block.
+        self.tried = self.accepted = 0.0
 
     def _refresh(self) -> None:
         if self.recent is not None:
@@ -211,9 +215,18 @@ class _RejectionSampler:
         if taken:
             fresh = block.at(taken)
             self.recent = fresh if self.recent is None else self.recent.joined(fresh)
-        if self.refused >= REFUSED_SHARE * len(self.norms):
+        self.tried = self.tried / 2.0 + position + 1
+        self.accepted = self.accepted / 2.0 + len(taken)
+        if self.refused >= REFUSED_SHARE * len(self.norms) or self._refresh_pays(k):
             self._refresh()
         return True
+
+    def _refresh_pays(self, k: int) -> bool:
+        """Whether the refusals to come, at the rate of late, would cost more than a refresh now. (The law does not
+        depend on when bounds are refreshed, as long as that is decided from the past.)"""
+        left, recent = k - len(self.picks), 0 if self.recent is None else len(self.recent)
+        refusals = left * (self.tried / max(self.accepted, 0.5) - 1.0)
+        return refusals * (recent + left / 2.0) >= 2.0 * REFUSED_SHARE * len(self.norms) * (recent + READING)
 
     def _proposals(self) -> np.ndarray:
         found = np.searchsorted(self.cdf, self.rng.random(BLOCK) * self.cdf[-1], side="right")
@@ -221,4 +234,5 @@ class _RejectionSampler:
         return np.where(found < len(self.cdf), found, last)
 
     def _distances(self, block: Centres, centres: Centres) -> np.ndarray:
-        return squared_distances(block.left, block.right, block.norms, centres, self.rows.offset)
+        left, right = block.left.astype(F32), block.right.astype(F32)
+        return squared_distances(left, right, block.norms, centres, self.rows.offset)

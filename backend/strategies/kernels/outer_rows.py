@@ -36,7 +36,8 @@ class GradientRows:
     """Last-layer gradient of the cross-entropy at the pseudo-label: r = p - onehot, u = [w_1 z_1 | ... | w_M z_M].
 
     weights: (n, M) in the order of ``features``, or None for 1 everywhere (then it is BADGE).
-    Multi-label: r = q - [q >= 1/2], the gradient of the summed binary cross-entropies.
+    Multi-label: r = q - [q >= 1/2], the gradient of the summed binary cross-entropies; compat: twice that for the
+    positive ones, as the BMMAL authors' code (bmmal.md section 2.5).
     offset: 1e-12 C D, from the 1e-6 that torch's PairwiseDistance adds to every coordinate; it makes exhausted
     pools draw uniformly instead of dividing by zero.
     """
@@ -45,6 +46,7 @@ class GradientRows:
     features: Mapping[str, np.ndarray]
     weights: np.ndarray | None = None
     multi_label: bool = False
+    compat: bool = False
 
     @property
     def offset(self) -> float:
@@ -56,7 +58,7 @@ class GradientRows:
 
     def factors(self, rows: Rows, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         """(residuals (b, C), modulated features (b, D))."""
-        left = residuals(self.probabilities[rows], multi_label=self.multi_label, dtype=dtype)
+        left = residuals(self.probabilities[rows], multi_label=self.multi_label, dtype=dtype, compat=self.compat)
         blocks = [np.asarray(matrix[rows], dtype=dtype) for matrix in self.features.values()]
         if self.weights is not None:
             share = np.asarray(self.weights[rows], dtype=dtype)
@@ -110,11 +112,14 @@ class Centres:
         return Centres(self.left[positions], self.right[positions], self.norms[positions])
 
 
-def residuals(probabilities: np.ndarray, *, multi_label: bool, dtype: np.dtype) -> np.ndarray:
-    """p - onehot(argmax p), or q - [q >= 1/2] for multi-label; (b, C)."""
+def residuals(probabilities: np.ndarray, *, multi_label: bool, dtype: np.dtype, compat: bool = False) -> np.ndarray:
+    """p - onehot(argmax p), or q - [q >= 1/2] for multi-label, where compat doubles the positive ones; (b, C)."""
     left = np.array(probabilities, dtype=dtype)
     if multi_label:
-        left -= left >= 0.5
+        positive = left >= 0.5
+        left -= positive
+        if compat:
+            left[positive] *= 2.0
     else:
         left[np.arange(len(left)), left.argmax(axis=1)] -= 1.0
     return left
