@@ -40,7 +40,6 @@ class TaskSchema:
     image_key, text_key : task field shown by the Image tag and by the Text or HyperText tag, or None
     from_name, to_name : name of the Choices control and of the tag that it refers to
     choices : answers as Label Studio stores them (`alias` where one is set), in label-config order
-    label_names : the same answers as an annotator reads them
     multi_label : several answers may be ticked
     config_hash : changes when a saved model or label would no longer mean the same; not with layout
     text_is_html : the text comes from a HyperText tag and is stripped of its markup before it is read
@@ -54,7 +53,6 @@ class TaskSchema:
     multi_label: bool
     config_hash: str
     text_is_html: bool = False
-    label_names: tuple[str, ...] = ()
 
     @classmethod
     def from_label_config(cls, xml: str, control: str | None = None) -> TaskSchema:
@@ -84,7 +82,7 @@ class TaskSchema:
             )
         chosen = _choices_control(root, control)
         from_name = _attribute(chosen, "name") or ""
-        choices, label_names = _choice_values(chosen, from_name)
+        choices = _choice_values(chosen, from_name)
         multi_label = (_attribute(chosen, "choice") or "single").strip().lower() == "multiple"
         if len(choices) < (1 if multi_label else 2):
             raise _unsupported(
@@ -97,7 +95,7 @@ class TaskSchema:
         text_is_html = text_key is not None and _is_html(root, text_key)
         meaning = [image_key, text_key, text_is_html, from_name, list(choices), multi_label]
         digest = hashlib.sha256(json.dumps(meaning, ensure_ascii=False).encode()).hexdigest()[:16]
-        return cls(image_key, text_key, from_name, to_name, choices, multi_label, digest, text_is_html, label_names)
+        return cls(image_key, text_key, from_name, to_name, choices, multi_label, digest, text_is_html)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -231,10 +229,8 @@ def _choices_control(root: ElementTree.Element, control: str | None) -> ElementT
     return chosen
 
 
-def _choice_values(control: ElementTree.Element, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(answers as they are stored, answers as they are shown)"""
+def _choice_values(control: ElementTree.Element, name: str) -> tuple[str, ...]:
     values: list[str] = []
-    shown: list[str] = []
     for choice in (element for element in control.iter() if _tag(element) == "choice"):
         if any(_tag(inner) == "choice" for inner in choice.iter() if inner is not choice):
             raise _unsupported(f"Choices '{name}' has nested Choice tags: list all answers on one level")
@@ -244,8 +240,7 @@ def _choice_values(control: ElementTree.Element, name: str) -> tuple[tuple[str, 
         if value in values:
             raise _unsupported(f"Choices '{name}' has the answer '{value}' twice: give each its own value or alias")
         values.append(value)
-        shown.append(_attribute(choice, "value") or value)
-    return tuple(values), tuple(shown)
+    return tuple(values)
 
 
 def _string_at(data: Mapping[str, Any], key: str | None) -> str | None:
