@@ -100,42 +100,18 @@ def _named_sets(names: list[str], cache: Path) -> list[LabelledSet]:
 
 
 def _project_set(project_id: int) -> LabelledSet:
-    """The labels of a project as the store has them; Label Studio need not run."""
-    import numpy as np
-
-    from backend.errors import ReplayInvalid
-    from backend.rounds.fitting import load_arrays
-    from backend.rounds.services import Services, schema_of
+    from backend.rounds.project_labels import labels_of_project
+    from backend.rounds.services import Services
     from backend.settings import load_settings
     from backend.simulation.labelled_set import own_set
     from backend.simulation.splits import near_duplicates, same_content
-    from backend.store import projects, tasks
 
-    services = Services(load_settings())
-    project = projects.get(services.store, project_id)
-    schema = schema_of(project)
-    if schema.multi_label:
-        raise ReplayInvalid(
-            f"project {project_id} lets annotators tick several choices, which replays do not know yet; "
-            "only single-choice projects can be simulated"
-        )
-    arrays = load_arrays(services, project_id, schema)
-    if not arrays.features or not arrays.labelled.any():
-        raise ReplayInvalid(
-            f"project {project_id} has no label with a vector under {services.encoder_id} in the store; run"
-            " `mmal worker` until its tasks are read and embedded (`mmal status`), or use the encoder they have"
-        )
-    rows = np.flatnonzero(arrays.labelled)
-    inputs = tasks.inputs_of(services.store, project_id, arrays.task_ids[rows].tolist())
-    texts, images = [item.text for item in inputs], [item.image for item in inputs]
-    return own_set(
-        f"project-{project_id}",
-        {m: np.asarray(x[rows], np.float32) for m, x in arrays.features.items()},
-        np.asarray(arrays.labels[rows], np.int64),
-        schema.choices,
-        {"random": same_content(texts, images), "grouped": near_duplicates(texts, images)},
-        [NOT_UNIFORM],
-    )
+    known = labels_of_project(Services(load_settings()), project_id)
+    groups = {
+        "random": same_content(known.texts, known.images),
+        "grouped": near_duplicates(known.texts, known.images),
+    }
+    return own_set(f"project-{project_id}", known.features, known.labels, known.choices, groups, [NOT_UNIFORM])
 
 
 def _export_set(path: Path, label_config: Path | None, cache: Path) -> LabelledSet:
