@@ -193,11 +193,10 @@ def test_memory_mapped_features_give_the_same_picks(name, dtype, make_pool, tmp_
     )
 
 
-@every_strategy
-@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize(
+    ("name", "multi_label"), [(n, False) for n in ALL] + [(n, True) for n in ALL if n not in SINGLE_LABEL]
+)
 def test_probabilities_of_exactly_0_and_1_are_no_special_case(name, multi_label, make_pool):
-    if multi_label and name in SINGLE_LABEL:
-        pytest.skip("defined for single-choice projects only")
     pool = make_pool(n_classes=3, multi_label=multi_label)
     sure = np.eye(3, dtype=np.float32)[np.arange(len(pool)) % 3]
     for p in (sure, np.concatenate([sure[:60], pool.probabilities[60:]])):
