@@ -46,7 +46,7 @@ def label(services: Services, client: LabelStudio, project_id: int, pairs: Pairs
         if task is None:
             break
         row = row_of[task.data["pair"]]
-        client.submit(task.id, schema, [pairs.classes[pairs.labels[row]]])
+        client.answer(task, schema, [pairs.classes[pairs.labels[row]]])
         answered.append(row)
         pace.wait()
     return answered

@@ -111,7 +111,7 @@ class Loop:
         return served
 
     def answer(self, served: ServedTask, annotator: LabelStudio | None = None) -> None:
-        (annotator or self.client).submit(served.id, self.schema, [served.data["truth"]])
+        (annotator or self.client).answer(served, self.schema, [served.data["truth"]])
 
     def label_batch(self, count: int) -> list[int]:
         return [self.label_next().id for _ in range(count)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -264,3 +267,31 @@ def test_answers_in_use_can_be_taken_out_of_the_label_config_and_no_task_changes
     assert changed.config_hash != SCHEMA.config_hash
     (annotation,) = client.task(task_id).annotations or ()
     assert "'bird', which is not in the label config" in str(read_answer(changed, annotation).problem)
+
+
+def test_an_answer_given_while_label_studios_database_is_busy_is_stored_once(
+    label_studio: LocalLabelStudio, client: LabelStudio, make_project: MakeProject
+) -> None:
+    project = make_project(1)
+    served = client.next_task(project.id)
+    assert served is not None
+    busy = threading.Event()
+
+    def write_for_long() -> None:
+        # Longer than the five seconds after which Label Studio gives up waiting.
+        with contextlib.closing(
+            sqlite3.connect(label_studio.data_dir / "label_studio.sqlite3", isolation_level=None)
+        ) as database:
+            database.execute("BEGIN IMMEDIATE")
+            busy.set()
+            time.sleep(8)
+            database.execute("ROLLBACK")
+
+    writer = threading.Thread(target=write_for_long)
+    writer.start()
+    busy.wait()
+    given = client.answer(served, SCHEMA, ["cat"])
+    writer.join()
+    [stored] = client.task(served.id).annotations or ()
+    assert stored["id"] == given["id"]
+    assert read_answer(SCHEMA, stored).choices == ("cat",)
