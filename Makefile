@@ -43,7 +43,7 @@ test: install label-studio browser ## all tests, the live ones against real Labe
 	$(BIN)/pytest -n 2 --dist loadfile
 
 test-quick: install ## the tests that start no Label Studio
-	$(BIN)/pytest -m "not live and not slow"
+	$(BIN)/pytest -n 2 -m "not live and not slow"
 
 lint: install ## ruff and mypy
 	$(BIN)/ruff check .
