@@ -90,7 +90,7 @@ def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Task
                 contents[digest], of_task[task.task_id] = data, digest
     problems: dict[str, str] = {}
     decoded: dict[str, Image] = {}
-    for digest in contents.keys() - vectors.rows("image", contents):
+    for digest in contents.keys() - vectors.known("image", contents):
         try:
             decoded[digest] = decode_image(contents[digest], services.settings.max_image_pixels)
         except MediaError as error:
@@ -105,7 +105,7 @@ def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Task
 def _embed_texts(services: Services, vectors: VectorStore, batch: Sequence[Task]) -> Outcome:
     digests = {t.task_id: hashlib.sha256(t.text.encode()).hexdigest() for t in batch}
     texts = {digests[t.task_id]: t.text for t in batch}
-    fresh = {d: texts[d] for d in texts.keys() - vectors.rows("text", texts)}
+    fresh = {d: texts[d] for d in texts.keys() - vectors.known("text", texts)}
     problems = _encode("text", services.encoder.encode_texts, vectors, fresh, services.settings.encode_batch)
     return {
         task_id: ("", problems[digest]) if digest in problems else (digest, "") for task_id, digest in digests.items()

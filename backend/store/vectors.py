@@ -36,16 +36,15 @@ class VectorStore:
         self.folder = store.data_dir / "vectors" / re.sub(r"[^A-Za-z0-9._-]+", "_", encoder_id)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def rows(self, modality: str, hashes: Iterable[str]) -> dict[str, int]:
-        """Row of each of these contents that has a vector already."""
+    def known(self, modality: str, hashes: Iterable[str]) -> set[str]:
+        """Those contents that have a vector already."""
         wanted = list(set(hashes))
-        found: dict[str, int] = {}
+        found: set[str] = set()
         with self.store.reading() as session:
             for start in range(0, len(wanted), 500):
                 found.update(
-                    (content, row)
-                    for content, row in session.execute(
-                        select(Vector.content_hash, Vector.row).where(
+                    session.scalars(
+                        select(Vector.content_hash).where(
                             Vector.encoder_id == self.encoder_id,
                             Vector.modality == modality,
                             Vector.content_hash.in_(wanted[start : start + 500]),
@@ -64,7 +63,7 @@ class VectorStore:
             first_of.setdefault(content, i)
         with open(self.folder / f"{modality}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            known = self.rows(modality, first_of)
+            known = self.known(modality, first_of)
             fresh = [h for h in first_of if h not in known]
             if not fresh:
                 return

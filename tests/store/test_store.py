@@ -175,7 +175,7 @@ class TestVectors:
         vectors.append("text", ["a", "b", "c"], rows)
         vectors.append("text", ["b", "c", "b", "d"], np.vstack([-rows[1:], unit_rows(2, 8, seed=1)]))
         again = VectorStore(open_store(Settings(data_dir=tmp_path)), "e", {"text": 8})
-        assert set(again.rows("text", ["a", "b", "c", "d", "z"])) == {"a", "b", "c", "d"}
+        assert again.known("text", ["a", "b", "c", "d", "z"]) == {"a", "b", "c", "d"}
         np.testing.assert_array_equal(again.gather("text", np.array([0, 1, 2])), rows.astype(np.float16))
         assert (vectors.folder / "text.f16").stat().st_size == 4 * 8 * 2
 
@@ -209,7 +209,7 @@ class TestVectors:
             thread.start()
         for thread in threads:
             thread.join()
-        assert vectors.rows("text", names).keys() == set(names)
+        assert vectors.known("text", names) == set(names)
         stored = vectors.gather("text", np.arange(60))
         assert sorted(map(tuple, stored.tolist())) == sorted(map(tuple, rows.astype(np.float16).tolist()))
 
