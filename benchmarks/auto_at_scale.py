@@ -28,7 +28,7 @@ import numpy as np
 
 from backend.learners import LateFusionHead
 from backend.simulation.datasets import build_dataset, dataset_names, embed_dataset, load_dataset
-from backend.simulation.replay import random_split
+from backend.simulation.splits import random_split
 from backend.strategies import Pool, create_strategy
 from backend.strategies.auto import Auto
 from backend.strategies.kernels.predicted_view import PredictedView

@@ -15,10 +15,7 @@ from backend.learners.growing import GrowingLabels
 from backend.simulation import holdout as scoring
 from backend.simulation.arms import Arm
 from backend.simulation.scores import score, score_in_full
-from backend.simulation.splits import random_split
 from backend.strategies import Pool
-
-__all__ = ["Curve", "aulc", "labels_saved", "mean_curve", "random_split", "replay"]
 
 Features = Mapping[str, np.ndarray]
 

@@ -7,16 +7,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from backend.strategies.base import LabelledStrategy, option
 from backend.strategies.kernels.graph_network import core_features
 from backend.strategies.kernels.kcenter import lazy_k_center
 from backend.strategies.kernels.views import UnitView
 from backend.strategies.pool import Pool
-from backend.strategies.uncertain_gcn import settled_graph
+from backend.strategies.uncertain_gcn import GraphStrategy
 
 
 @dataclass(frozen=True)
-class CoreGcn(LabelledStrategy):
+class CoreGcn(GraphStrategy):
     """Greedy k-center on [hidden layer | logit] of the network of ``uncertain_gcn``, labelled nodes being centres.
 
     Each pick is the node farthest from all labelled and picked ones. Nodes, edges and training as in
@@ -32,15 +31,10 @@ class CoreGcn(LabelledStrategy):
     needs: ClassVar[frozenset[str]] = frozenset()
     complexity: ClassVar[str] = "O(n + s (steps D h + k h)) time, O(n + s D) memory, s = nodes, h hidden units"
 
-    subset: int = option(10_000, "unlabelled records in the graph (4 a pick where that is more)", low=100)
-    steps: int = option(200, "training steps on the whole graph", low=1, high=10_000)
-    hidden: int = option(128, "hidden units", low=1, high=4096)
-    components: int = option(0, "principal directions of the features that are kept; 0: all", low=0, high=100_000)
-
     def _pick(
         self, pool: Pool, count: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        nodes, out = settled_graph(pool, count, rng, self)
+        nodes, out = self._settled(pool, count, rng)
         known = pool.labelled[nodes]
         found = lazy_k_center(UnitView({"core": core_features(out)}), count, np.flatnonzero(known), ~known)
         utilities = -2.0 - rng.random(len(pool))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,7 +17,27 @@ F32 = np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
-class UncertainGcn(LabelledStrategy):
+class GraphStrategy(LabelledStrategy):
+    """What the two graph strategies share: the options of the network, and the network trained on the pool."""
+
+    subset: int = option(10_000, "unlabelled records in the graph (4 a pick where that is more)", low=100)
+    steps: int = option(200, "training steps on the whole graph", low=1, high=10_000)
+    hidden: int = option(128, "hidden units", low=1, high=4096)
+    components: int = option(0, "principal directions of the features that are kept; 0: all", low=0, high=100_000)
+
+    def _settled(self, pool: Pool, count: int, rng: np.random.Generator) -> tuple[np.ndarray, Outcome]:
+        """(row indices of the nodes, ascending; what the trained network says of them)."""
+        most = max(self.subset, 4 * count)
+        parts = [np.flatnonzero(pool.labelled), pool.unlabelled]
+        nodes = np.sort(np.concatenate([p if len(p) <= most else rng.choice(p, most, replace=False) for p in parts]))
+        rows = shortened(unit_length(UnitView(pool.features).rows(nodes)), self.components)
+        trainer = GraphTrainer(CosineGraph.of(rows), pool.labelled[nodes])
+        network = trainer.train(Network.drawn(rows.shape[1], self.hidden, rng, F32), self.steps, rng)
+        return nodes, trainer.outcome(network)
+
+
+@dataclass(frozen=True)
+class UncertainGcn(GraphStrategy):
     """A two-layer graph network learns to tell labelled from unlabelled records; picks scores nearest ``target``.
 
     Nodes are a uniform sample of ``subset`` unlabelled records, as in the paper, and the labelled ones (a sample of
@@ -37,48 +57,15 @@ class UncertainGcn(LabelledStrategy):
     needs: ClassVar[frozenset[str]] = frozenset()
     complexity: ClassVar[str] = "O(n + steps s D h) time, O(n + s D) memory, s = nodes, h hidden units"
 
-    subset: int = option(10_000, "unlabelled records in the graph (4 a pick where that is more)", low=100)
-    steps: int = option(200, "training steps on the whole graph", low=1, high=10_000)
-    hidden: int = option(128, "hidden units", low=1, high=4096)
-    components: int = option(0, "principal directions of the features that are kept; 0: all", low=0, high=100_000)
     target: float = option(0.1, "score looked for: 0 unlike anything labelled, 1 like it", low=0.0, high=1.0)
 
     def _pick(
         self, pool: Pool, count: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        nodes, out = settled_graph(pool, count, rng, self)
+        nodes, out = self._settled(pool, count, rng)
         free = ~pool.labelled[nodes]
         off = np.abs(out.scores[free] - self.target)
         order = np.argsort(off, kind="stable")[:count]
         utilities = -2.0 - rng.random(len(pool))
         utilities[nodes[free]] = -off
         return nodes[free][order], utilities, {"score": out.scores[free][order]}
-
-
-class GraphOptions(Protocol):
-    """The options that both graph strategies have."""
-
-    @property
-    def subset(self) -> int: ...
-
-    @property
-    def steps(self) -> int: ...
-
-    @property
-    def hidden(self) -> int: ...
-
-    @property
-    def components(self) -> int: ...
-
-
-def settled_graph(
-    pool: Pool, count: int, rng: np.random.Generator, options: GraphOptions
-) -> tuple[np.ndarray, Outcome]:
-    """(row indices of the nodes, ascending; what the trained network says of them)."""
-    most = max(options.subset, 4 * count)
-    parts = [np.flatnonzero(pool.labelled), pool.unlabelled]
-    nodes = np.sort(np.concatenate([p if len(p) <= most else rng.choice(p, most, replace=False) for p in parts]))
-    rows = shortened(unit_length(UnitView(pool.features).rows(nodes)), options.components)
-    trainer = GraphTrainer(CosineGraph.of(rows), pool.labelled[nodes])
-    network = trainer.train(Network.drawn(rows.shape[1], options.hidden, rng, F32), options.steps, rng)
-    return nodes, trainer.outcome(network)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from backend import errors
 from backend.simulation.pairs import Pairs
-from backend.simulation.replay import Curve, aulc, labels_saved, mean_curve, random_split, replay
+from backend.simulation.replay import Curve, aulc, labels_saved, mean_curve, replay
 from backend.simulation.scores import accuracy_and_f1
+from backend.simulation.splits import random_split
 
 CLASSES = ["a", "b", "c", "d"]
 
