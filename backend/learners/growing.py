@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import eigh
 
-from backend.learners.calibration import fit_temperature
+from backend.blas_threads import one_thread_if
+from backend.learners.head_problem import HeadProblem
 from backend.learners.late_fusion import LateFusionHead
-from backend.learners.logistic import fit_weights
 from backend.learners.targets import read_targets
-from backend.learners.threads import one_thread_if
 
 # Directions with less than this part of the largest energy change no logit by more than rounding.
 NEGLIGIBLE = 1e-12
@@ -78,39 +77,32 @@ class GrowingLabels:
 
         Raises LabelsInvalid.
         """
-        task, seen = self._task(labels)
+        order, problem, seen = self._training(labels)
         names = tuple(self._features)
-        fused, bias = self._solve(task, names)
+        fused, bias = self._solve(order, problem, names)
         return LateFusionHead(
             fused=fused,
-            unimodal=_Lazy(names, lambda name: self._solve(task, (name,))[0][name]),
+            unimodal=_Lazy(names, lambda name: self._solve(order, problem, (name,))[0][name]),
             fused_bias=bias,
-            unimodal_bias=_Lazy(names, lambda name: self._solve(task, (name,))[1]),
+            unimodal_bias=_Lazy(names, lambda name: self._solve(order, problem, (name,))[1]),
             seen=seen,
             temperature=1.0,
-            multi_label=task.multi_label,
-            inverse_regularization=task.strength,
+            multi_label=problem.multi_label,
+            inverse_regularization=problem.inverse_regularization,
         )
 
     def calibrated(self, head: LateFusionHead, labels: np.ndarray) -> LateFusionHead:
         """The head of ``fit(labels)`` with the temperature that ``LateFusionHead.fit`` would give it."""
-        task, _ = self._task(labels)
-        span = self._span(task, tuple(self._features))
-        start = self._start(task, tuple(self._features), span)
-        if task.trivial or start is None:
+        names = tuple(self._features)
+        order, problem, _ = self._training(labels)
+        span = self._span(order, problem, names)
+        start = self._start(order, problem, names, span)
+        if problem.trivial or start is None:
             return head
-        temperature = fit_temperature(
-            span,
-            task.targets,
-            len(task.outputs),
-            inverse_regularization=task.strength,
-            multi_label=task.multi_label,
-            start=start,
-            seed=self._seed,
-        )
-        return replace(head, temperature=temperature)
+        return replace(head, temperature=problem.temperature(span, start, self._seed))
 
-    def _task(self, labels: np.ndarray) -> tuple[_Task, np.ndarray]:
+    def _training(self, labels: np.ndarray) -> tuple[np.ndarray, HeadProblem, np.ndarray]:
+        """(which of the known rows train, on what, classes seen)."""
         n_classes, multi_label, strength = self._problem
         rows, targets, seen = read_targets(labels, None, n_classes, multi_label)
         self._admit(rows)
@@ -118,7 +110,7 @@ class GrowingLabels:
         ascending = np.argsort(self._known)
         order = ascending[np.searchsorted(self._known[ascending], rows)]
         outputs = np.arange(n_classes) if multi_label else np.flatnonzero(seen)
-        return _Task(order, targets, outputs, n_classes, multi_label, float(strength)), seen
+        return order, HeadProblem(targets, outputs, n_classes, multi_label, float(strength)), seen
 
     def _admit(self, rows: np.ndarray) -> None:
         new = np.setdiff1d(rows, self._known)
@@ -131,56 +123,35 @@ class GrowingLabels:
             self._blocks[name] = np.concatenate([self._blocks[name], added])
         self._known = np.concatenate([self._known, new])
 
-    def _span(self, task: _Task, names: tuple[str, ...]) -> GramSpan:
-        cut = np.ix_(task.order, task.order)
+    def _span(self, order: np.ndarray, problem: HeadProblem, names: tuple[str, ...]) -> GramSpan:
+        cut = np.ix_(order, order)
         gram = np.sum([self._grams[name][cut] for name in names], axis=0)
         # The constant 1 carries the bias of multi-label heads.
-        return GramSpan.of(gram + 1.0 if task.multi_label else gram)
+        return GramSpan.of(gram + 1.0 if problem.multi_label else gram)
 
-    def _start(self, task: _Task, names: tuple[str, ...], span: GramSpan) -> np.ndarray | None:
+    def _start(
+        self, order: np.ndarray, problem: HeadProblem, names: tuple[str, ...], span: GramSpan
+    ) -> np.ndarray | None:
         if names not in self._found:
             return None
         weights, bias = self._found[names]
-        logits = bias[:, None] + np.sum([weights[m] @ self._blocks[m][task.order].T for m in names], axis=0)
-        return np.asarray(logits[task.outputs] @ span.mixing)
+        logits = bias[:, None] + np.sum([weights[m] @ self._blocks[m][order].T for m in names], axis=0)
+        return np.asarray(logits[problem.outputs] @ span.mixing)
 
-    def _solve(self, task: _Task, names: tuple[str, ...]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def _solve(
+        self, order: np.ndarray, problem: HeadProblem, names: tuple[str, ...]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Weights (C, D_m) of each modality of the head on these, and its bias (C,)."""
-        by_row = np.zeros((task.n_classes, len(task.order)))
-        if not task.trivial:
-            with one_thread_if(len(task.order) < SINGLE_THREAD_BELOW_ROWS):
-                span = self._span(task, names)
-                reduced = fit_weights(
-                    span,
-                    np.arange(len(task.order)),
-                    task.targets,
-                    len(task.outputs),
-                    inverse_regularization=task.strength,
-                    multi_label=task.multi_label,
-                    start=self._start(task, names, span),
-                )
-                by_row[task.outputs] = reduced @ span.mixing.T
-        weights = {name: by_row @ self._blocks[name][task.order] for name in names}
-        bias = np.asarray(by_row.sum(axis=1) if task.multi_label else np.zeros(task.n_classes))
+        by_row = np.zeros((problem.n_classes, len(order)))
+        if not problem.trivial:
+            with one_thread_if(len(order) < SINGLE_THREAD_BELOW_ROWS):
+                span = self._span(order, problem, names)
+                reduced = problem.weights(span, self._start(order, problem, names, span))
+                by_row[problem.outputs] = reduced @ span.mixing.T
+        weights = {name: by_row @ self._blocks[name][order] for name in names}
+        bias = np.asarray(by_row.sum(axis=1) if problem.multi_label else np.zeros(problem.n_classes))
         self._found[names] = weights, bias
         return weights, bias
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Which of the known rows train, and on what."""
-
-    order: np.ndarray
-    targets: np.ndarray
-    outputs: np.ndarray
-    n_classes: int
-    multi_label: bool
-    strength: float
-
-    @property
-    def trivial(self) -> bool:
-        """No row, or a single class."""
-        return len(self.targets) == 0 or (not self.multi_label and len(self.outputs) < 2)
 
 
 class _Lazy(Mapping[str, np.ndarray]):

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import expit
 
 from backend.errors import FeaturesMismatch, HeadStateInvalid
-from backend.learners.calibration import fit_temperature
-from backend.learners.logistic import RowSpan, fit_weights, softmax
+from backend.learners.head_problem import HeadProblem
+from backend.learners.logistic import RowSpan, softmax
 from backend.learners.targets import read_targets
 
 KIND = "late_fusion"
@@ -85,16 +85,17 @@ class LateFusionHead:
         if warm_start is not None and not warm_start._fits(blocks, n_classes, multi_label):
             warm_start = None
         outputs = np.arange(n_classes) if multi_label else np.flatnonzero(seen)
-        problem = _Problem(targets, outputs, n_classes, multi_label, inverse_regularization)
+        problem = HeadProblem(targets, outputs, n_classes, multi_label, inverse_regularization)
 
         joint = np.concatenate([blocks[name] for name in names], axis=1)
         start = None if warm_start is None else np.concatenate([warm_start.fused[m] for m in names], axis=1)
-        weights, bias, temperature = problem.solve(
-            joint, start, None if warm_start is None else warm_start.fused_bias, seed if calibrate else None
+        weights, bias, temperature = _solve(
+            problem, joint, start, None if warm_start is None else warm_start.fused_bias, seed if calibrate else None
         )
         cuts = np.cumsum([blocks[name].shape[1] for name in names])[:-1]
         alone = {
-            name: problem.solve(
+            name: _solve(
+                problem,
                 blocks[name],
                 None if warm_start is None else warm_start.unimodal[name],
                 None if warm_start is None else warm_start.unimodal_bias[name],
@@ -229,55 +230,31 @@ class LateFusionHead:
             raise HeadStateInvalid(f"saved head is incomplete or damaged ({error!r}); retrain the head") from error
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """The targets shared by the fused and the unimodal heads."""
-
-    targets: np.ndarray
-    outputs: np.ndarray
-    n_classes: int
-    multi_label: bool
-    inverse_regularization: float
-
-    def solve(
-        self, rows: np.ndarray, start: np.ndarray | None, start_bias: np.ndarray | None, calibration_seed: int | None
-    ) -> tuple[np.ndarray, np.ndarray, float]:
-        """(weights (C, D), bias (C,), temperature); rows of classes without an output stay zero."""
-        weights = np.zeros((self.n_classes, rows.shape[1]))
-        bias = np.zeros(self.n_classes)
-        if len(rows) == 0 or (not self.multi_label and len(self.outputs) < 2):
-            return weights, bias, 1.0
-        if self.multi_label:
-            rows = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
-            if start is not None and start_bias is not None:
-                start = np.concatenate([start, start_bias[:, None]], axis=1)
-        span = RowSpan.of(rows)
-        reduced = fit_weights(
-            span,
-            np.arange(len(rows)),
-            self.targets,
-            len(self.outputs),
-            inverse_regularization=self.inverse_regularization,
-            multi_label=self.multi_label,
-            start=None if start is None else start[self.outputs] @ span.basis,
-        )
-        temperature = 1.0
-        if calibration_seed is not None:
-            temperature = fit_temperature(
-                span,
-                self.targets,
-                len(self.outputs),
-                inverse_regularization=self.inverse_regularization,
-                multi_label=self.multi_label,
-                start=reduced,
-                seed=calibration_seed,
-            )
-        solved = reduced @ span.basis.T
-        if self.multi_label:
-            bias[self.outputs] = solved[:, -1]
-            solved = solved[:, :-1]
-        weights[self.outputs] = solved
-        return weights, bias, temperature
+def _solve(
+    problem: HeadProblem,
+    rows: np.ndarray,
+    start: np.ndarray | None,
+    start_bias: np.ndarray | None,
+    calibration_seed: int | None,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """(weights (C, D), bias (C,), temperature); rows of classes without an output stay zero."""
+    weights = np.zeros((problem.n_classes, rows.shape[1]))
+    bias = np.zeros(problem.n_classes)
+    if problem.trivial:
+        return weights, bias, 1.0
+    if problem.multi_label:
+        rows = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
+        if start is not None and start_bias is not None:
+            start = np.concatenate([start, start_bias[:, None]], axis=1)
+    span = RowSpan.of(rows)
+    reduced = problem.weights(span, None if start is None else start[problem.outputs] @ span.basis)
+    temperature = 1.0 if calibration_seed is None else problem.temperature(span, reduced, calibration_seed)
+    solved = reduced @ span.basis.T
+    if problem.multi_label:
+        bias[problem.outputs] = solved[:, -1]
+        solved = solved[:, :-1]
+    weights[problem.outputs] = solved
+    return weights, bias, temperature
 
 
 def _checked_modalities(features: Mapping[str, np.ndarray], n: int) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ import numpy as np
 from scipy.linalg import eigh, qr
 from scipy.special import expit, logsumexp
 
+from backend.blas_threads import one_thread_if
 from backend.learners.newton import minimise
-from backend.learners.threads import one_thread_if
 
 # Times 1 / (number of outputs): a guess of the mean curvature p(1 - p) of a fitted row. It only rescales the search;
 # the optimum is the same.

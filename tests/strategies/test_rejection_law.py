@@ -84,8 +84,6 @@ def script_of(rows: GradientRows, path: tuple[int, ...], *, refuse: bool) -> lis
 def test_each_pick_has_exactly_the_probability_of_sequential_sampling(rows, refuse, monkeypatch):
     monkeypatch.setattr(kmeanspp, "BLOCK", 1)
     monkeypatch.setattr(kmeanspp, "REFUSED_SHARE", 0.01 if refuse else 1e9)
-    # Looking up the BLAS libraries costs more than the tiny pool.
-    monkeypatch.setattr(kmeanspp, "threadpool_limits", lambda _: contextlib.nullcontext())
     full = materialised(rows, slice(None))
     squared = ((full[:, None] - full[None]) ** 2).sum(axis=2) + rows.offset
     first = int((full**2).sum(axis=1).argmax())

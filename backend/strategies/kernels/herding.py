@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from backend.blas_threads import on_one_thread
 
 BLOCK_ROWS = 128
 # Gains this close to the best are a tie and the lowest position wins: the pick then does not depend on the last
@@ -25,7 +26,7 @@ class Coverage:
     remaining: np.ndarray
 
 
-@threadpool_limits.wrap(limits=1)  # many small products: a second thread waits more than it works
+@on_one_thread
 def greedy_coverage(
     kernel: np.ndarray, uncertainty: np.ndarray, weights: np.ndarray, covered: np.ndarray, k: int
 ) -> Coverage:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from backend.blas_threads import one_thread_if
 from backend.strategies.kernels.views import View
 
 CHUNK_ROWS = 8192
@@ -68,13 +68,12 @@ def lazy_k_center(view: View, k: int, anchors: np.ndarray, candidates: np.ndarra
 
     Source: field.md section 2 (prototype); lazy greedy goes back to Minoux, 1978.
     """
-    threads = ThreadpoolController()
-    with threads.limit(limits=1 if len(view) < SEVERAL_THREADS_FROM else None):
+    with one_thread_if(len(view) < SEVERAL_THREADS_FROM):
         search = _LazySearch(view, anchors, candidates)
         while len(search.picks) < k:
             before = len(search.picks)
             # Many small products: on a busy machine a second thread waits more than it works.
-            with threads.limit(limits=1):
+            with one_thread_if(True):
                 search.settle(k)
             if len(search.picks) == k:
                 break

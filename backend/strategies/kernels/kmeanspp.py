@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from backend.blas_threads import one_thread_if
 from backend.strategies.kernels.outer_rows import (
     Centres,
     OuterRows,
@@ -115,7 +115,7 @@ def rejection_seeding(
     lower_to(rows, norms, weights, Centres.of(rows, [first]), F32)
     sampler = _RejectionSampler(rows, norms, weights, [first], rng)
     # The products of a block are small: on a busy machine a second thread makes them wait, not faster.
-    with threadpool_limits(1):
+    with one_thread_if(True):
         while len(sampler.picks) < k:
             if not sampler.draw(k):
                 # Only without an offset (plain vectors): every row left coincides with a pick.
