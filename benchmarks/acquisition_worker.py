@@ -17,6 +17,9 @@ from typing import Any
 
 import numpy as np
 
+# Strategies run in the worker process, which has torch for the encoder and then converts float16 with it.
+import torch  # noqa: F401
+
 from backend.strategies import Pool, create_strategy
 from benchmarks.peers_worker import peak_megabytes
 

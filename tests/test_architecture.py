@@ -11,7 +11,7 @@ import pytest
 BACKEND = Path(__file__).parents[1] / "backend"
 ROOMS = ("encoders", "labelstudio", "learners", "rounds", "server", "simulation", "store", "strategies")
 # What a room may import of this project, besides itself and what every room may.
-EVERYWHERE = {"errors", "blas_threads"}
+EVERYWHERE = {"errors", "blas_threads", "half_precision"}
 ALLOWED = {
     "learners": set(),
     "strategies": set(),
@@ -22,7 +22,7 @@ ALLOWED = {
     "rounds": {"labelstudio", "store", "encoders", "learners", "strategies", "settings"},
     "server": {"model", "rounds", "store", "settings", "strategies"},
 }
-PURE = {"numpy", "scipy", "torch", "sklearn"}
+PURE = {"numpy", "scipy", "torch", "sklearn", "safetensors"}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import expit
 
 from backend.errors import FeaturesMismatch, HeadStateInvalid
+from backend.half_precision import single
 from backend.learners.head_problem import HeadProblem
 from backend.learners.logistic import RowSpan, softmax
 from backend.learners.targets import read_targets
@@ -167,14 +168,14 @@ class LateFusionHead:
                     f"features[{name!r}] has shape {matrix.shape}, the head needs ({n}, {wanted}); "
                     "encode the records with the encoder the head was trained on"
                 )
-        single = {name: np.ascontiguousarray(w.T, dtype=np.float32) for name, w in weights.items()}
+        turned = {name: np.ascontiguousarray(w.T, dtype=np.float32) for name, w in weights.items()}
         out = np.empty((n, self.n_classes), dtype=np.float32)
         for begin in range(0, n, CHUNK_ROWS):
             part = slice(begin, min(begin + CHUNK_ROWS, n))
             out[part] = bias
-            for name, matrix in single.items():
+            for name, matrix in turned.items():
                 if name in features:
-                    out[part] += np.asarray(features[name][part], dtype=np.float32) @ matrix
+                    out[part] += single(features[name][part]) @ matrix
         return out
 
     def _activate(self, logits: np.ndarray, temperature: float) -> np.ndarray:

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from backend.half_precision import widen
+
 Rows = slice | np.ndarray
 CHUNK_ROWS = 8192
 # Where d^2 is this small beside the norms, the product form has lost its digits and the difference form is used.
@@ -59,11 +61,16 @@ class GradientRows:
     def factors(self, rows: Rows, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         """(residuals (b, C), modulated features (b, D))."""
         left = residuals(self.probabilities[rows], multi_label=self.multi_label, dtype=dtype, compat=self.compat)
-        blocks = [np.asarray(matrix[rows], dtype=dtype) for matrix in self.features.values()]
-        if self.weights is not None:
-            share = np.asarray(self.weights[rows], dtype=dtype)
-            blocks = [block * share[:, [m]] for m, block in enumerate(blocks)]
-        return left, np.concatenate(blocks, axis=1)
+        right = np.empty((len(left), sum(matrix.shape[1] for matrix in self.features.values())), dtype=dtype)
+        share = None if self.weights is None else np.asarray(self.weights[rows], dtype=dtype)
+        begin = 0
+        for m, matrix in enumerate(self.features.values()):
+            block = right[:, begin : begin + matrix.shape[1]]
+            widen(matrix[rows], block)
+            if share is not None:
+                block *= share[:, [m]]
+            begin += matrix.shape[1]
+        return left, right
 
 
 @dataclass(frozen=True)

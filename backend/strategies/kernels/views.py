@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
+from backend.half_precision import single, widen
+
 CHUNK_ROWS = 8192
-# Blocks of half precision from this many numbers on are widened by torch, which is three times as fast as numpy.
-TORCH_ABOVE = 1 << 16
 # A row this close to the mean has no direction left, only rounding; it becomes a zero row.
 NEGLIGIBLE = 1e-5
 
@@ -43,7 +43,7 @@ class UnitView:
         out = np.empty((len(blocks[0]), sum(b.shape[1] for b in blocks)), np.result_type(np.float32, *blocks))
         begin = 0
         for block in blocks:
-            _widen(block, out[:, begin : begin + block.shape[1]])
+            widen(block, out[:, begin : begin + block.shape[1]])
             begin += block.shape[1]
         return out
 
@@ -51,26 +51,6 @@ class UnitView:
 def view_of(features: Mapping[str, np.ndarray], name: str) -> View:
     """ "unit" or "centred", the values of the option ``view`` of the strategies that look at distances."""
     return UnitView(features) if name == "unit" else CentredView.of(features)
-
-
-def _widen(block: np.ndarray, out: np.ndarray) -> None:
-    if block.dtype == np.float16 and block.size > TORCH_ABOVE:
-        import torch
-
-        # Memory-mapped blocks are read only, which torch warns about; it only reads them.
-        block = block if block.flags.writeable else block.copy()
-        torch.from_numpy(out).copy_(torch.from_numpy(block))
-    else:
-        out[:] = block
-
-
-def _single(block: np.ndarray) -> np.ndarray:
-    """The block in float32, itself if it is."""
-    if block.dtype == np.float32:
-        return block
-    out = np.empty(block.shape, dtype=np.float32)
-    _widen(block, out)
-    return out
 
 
 @dataclass(frozen=True)
@@ -126,7 +106,7 @@ def _reciprocal_lengths(rows: np.ndarray, negligible: float) -> np.ndarray:
 
 def _unit_rows(block: np.ndarray, negligible: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """(rows of unit length in float32, which rows have a length above ``negligible``); the others become 0."""
-    rows = _single(block)
+    rows = single(block)
     scale = _reciprocal_lengths(rows, negligible)
     return rows * scale[:, None], scale > 0
 
@@ -137,7 +117,7 @@ def _mean_direction(matrix: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
     n = len(matrix) if rows is None else len(rows)
     for begin in range(0, n, CHUNK_ROWS):
         part = slice(begin, min(begin + CHUNK_ROWS, n))
-        block = _single(matrix[part if rows is None else rows[part]])
+        block = single(matrix[part if rows is None else rows[part]])
         scale = _reciprocal_lengths(block, 0.0)
         total += scale @ block
         count += int((scale > 0).sum())
