@@ -19,6 +19,8 @@ strategy_app = typer.Typer(help="See and switch acquisition strategies.", no_arg
 queue_app = typer.Typer(help="See the published queue, put skipped tasks back.", no_args_is_help=True)
 round_app = typer.Typer(help="Start rounds and look at past ones.", no_args_is_help=True)
 embed_app = typer.Typer(help="Embedding: what could not be read, and trying again.", no_args_is_help=True)
+catalogue_app = typer.Typer(help="The images and texts of a pairing project.", no_args_is_help=True)
+stream_app = typer.Typer(help="Items that arrive one after the other.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sets of the benchmarks.", no_args_is_help=True)
 for name, group in (
     ("project", project_app),
@@ -26,6 +28,8 @@ for name, group in (
     ("queue", queue_app),
     ("round", round_app),
     ("embed", embed_app),
+    ("catalogue", catalogue_app),
+    ("stream", stream_app),
     ("data", data_app),
 ):
     app.add_typer(group, name=name)
@@ -100,7 +104,7 @@ def project_create(
     tasks: Annotated[Path | None, typer.Option(help="JSON file of tasks to import.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file with one label a line.")] = None,
     title: Annotated[str, typer.Option(help="Title; a project of this title made here before is used again.")] = "",
-    strategy: Annotated[str, typer.Option(help="Acquisition strategy.")] = "auto",
+    strategy: Annotated[str, typer.Option(help="Acquisition strategy; default: the one for this template.")] = "",
     batch_size: Annotated[int, typer.Option(help="Tasks a round chooses together.")] = 40,
 ) -> None:
     """Create a project from a template, import tasks and attach it; safe to run twice."""
@@ -109,7 +113,7 @@ def project_create(
     services = _services()
     project = create_project(
         services, template, tasks_file=tasks, labels_file=labels, title=title,
-        options={"strategy": strategy, "batch_size": batch_size},
+        options={"batch_size": batch_size} | ({"strategy": strategy} if strategy else {}),
     )  # fmt: skip
     address = f"{services.settings.label_studio_url}/projects/{project.id}/data"
     typer.echo(f"project {project.id} ({project.title}) is attached: {address}")
@@ -210,7 +214,7 @@ def strategy_list() -> None:
     """All strategies, what they need and their options."""
     from backend.strategies import describe, strategy_names
 
-    for name in strategy_names():
+    for name in [*strategy_names(), *strategy_names(pairs=True)]:
         info = describe(name)
         typer.echo(
             f"{name}: {info.title}\n    {info.paper}\n    options: {json.dumps(dict(info.options), default=str)}"
@@ -317,6 +321,54 @@ def embed_retry(project: ProjectOption) -> None:
     from backend.store import tasks
 
     typer.echo(f"project {project}: {tasks.retry_problems(_services().store, project)} tasks are read again")
+
+
+ImagesOption = Annotated[Path | None, typer.Option(help="Folder of images, or .csv/.jsonl/.json of addresses.")]
+TextsOption = Annotated[Path | None, typer.Option(help=".csv, .jsonl or .json of texts, or .txt with one a line.")]
+PrefixOption = Annotated[str, typer.Option(help="Address that leads to the folder; without it tasks hold copies.")]
+
+
+@catalogue_app.command("add")
+def catalogue_add(
+    project: ProjectOption, images: ImagesOption = None, texts: TextsOption = None, image_prefix: PrefixOption = ""
+) -> None:
+    """Add images and texts to the pools; safe to repeat, an id that is there already keeps its pairs."""
+    from backend.rounds.pairing.filling import add_items
+
+    added = add_items(_services(), project, images=images, texts=texts, image_prefix=image_prefix)
+    typer.echo(f"project {project}: {added.given} items, {added.changed} of them new or changed")
+
+
+@catalogue_app.command("show")
+def catalogue_show(project: ProjectOption, as_json: JsonOption = False) -> None:
+    """How many items and pairs there are, what contradicts what, and what cannot be read."""
+    from backend.rounds.pairing.overview import overview, overview_lines
+
+    found = overview(_services(), project)
+    if as_json:
+        _print(found)
+    else:
+        typer.echo("\n".join(overview_lines(found)))
+
+
+@catalogue_app.command("pairs")
+def catalogue_pairs(project: ProjectOption) -> None:
+    """The pairs known so far as JSON lines: ids of the image and the text, and the task that says so."""
+    from backend.rounds.pairing.overview import pair_rows
+
+    for row in pair_rows(_services(), project):
+        typer.echo(json.dumps(row, ensure_ascii=False))
+
+
+@stream_app.command("push")
+def stream_push(
+    project: ProjectOption, images: ImagesOption = None, texts: TextsOption = None, image_prefix: PrefixOption = ""
+) -> None:
+    """Items that arrived just now: they wait in the buffer, and a full buffer is a round."""
+    from backend.rounds.pairing.filling import add_items
+
+    added = add_items(_services(), project, images=images, texts=texts, image_prefix=image_prefix, stream=True)
+    typer.echo(f"project {project}: {added.given} items, {added.changed} of them new or changed, wait in the buffer")
 
 
 @data_app.command("get")

@@ -245,3 +245,47 @@ class ExportInvalid(SimulationError):
 
 class PlotUnavailable(SimulationError):
     """The package that draws curves is not installed."""
+
+
+class PairsInvalid(MmalError):
+    """Pairs name rows that do not exist, contradict each other, or have another shape than they must."""
+
+
+class WarmStartUnsuited(ConfigurationError):
+    """Stored projection weights belong to another encoder than the one in use."""
+
+
+class UnknownRetrievalModel(ConfigurationError):
+    """No retrieval model has this name."""
+
+
+class InvalidRetrievalOption(ConfigurationError):
+    """An option of a retrieval model or of its scores has an unknown name or a value it cannot take."""
+
+
+class RetrievalTrainingFailed(MmalError):
+    """The loss of a retrieval network left the finite numbers; nothing was kept."""
+
+
+class GaussiansInvalid(MmalError):
+    """Means and variances of probabilistic embeddings do not fit each other."""
+
+
+class AllocationInvalid(MmalError):
+    """A batch cannot be allocated from what was given: sizes or budget contradict one another."""
+
+
+class PairTaskInvalid(MmalError):
+    """A task that asks for a pair lacks a field, or a field has a value it cannot have."""
+
+
+class StreamStateInvalid(MmalError):
+    """What was stored of a stream of items cannot be read back."""
+
+
+class CatalogueInvalid(MmalError):
+    """Items for a catalogue cannot be read, or their ids cannot be used."""
+
+
+class ProjectUnsuited(ConfigurationError):
+    """What was asked for makes no sense in a project of this kind."""

@@ -101,7 +101,8 @@ def _read_choices(schema: TaskSchema, result: Any) -> tuple[tuple[str, ...] | No
         picked.update(listed)
     unknown = sorted(picked.difference(schema.choices))
     if unknown:
-        return None, f"'{schema.from_name}' holds {unknown[0]!r}, which is not in the label config (any more)"
+        place = "in the label config (any more)" if schema.kind == "classification" else "among the task's candidates"
+        return None, f"'{schema.from_name}' holds {unknown[0]!r}, which is not {place}"
     if not schema.multi_label and len(picked) != 1:
         found = "no answer" if not picked else f"{len(picked)} answers"
         return None, f"'{schema.from_name}' holds {found}, one is expected"
@@ -116,24 +117,36 @@ def resolve_label(answers: Iterable[Answer], multi_label: bool) -> Resolution:
     votes, equal numbers are a tie. Multi-label: a choice is on when more than half of the voters ticked it,
     and exactly half is a tie of the whole task. The result does not depend on the order of `answers`.
     """
-    known = sorted(answers, key=lambda a: (a.updated_at, a.annotation_id))
+    known = list(answers)
     if not known:
         return Resolution("none")
-    done = [answer for answer in known if not answer.was_cancelled]
-    if not done:
+    if all(answer.was_cancelled for answer in known):
         return Resolution("skipped")
-    truths = [answer.choices for answer in done if answer.ground_truth and answer.choices is not None]
+    counted = counted_answers(known)
+    votes = [answer.choices for answer in counted if answer.choices is not None]
+    if not votes:
+        return Resolution("unreadable")
+    if counted[0].ground_truth:
+        return Resolution("label", _normal(votes[0], multi_label), from_ground_truth=True)
+    return _majority_of_sets(votes) if multi_label else _majority(votes)
+
+
+def counted_answers(answers: Iterable[Answer]) -> list[Answer]:
+    """The readable answers that decide what a task teaches, oldest first.
+
+    The latest ground truth alone where there is one; otherwise the latest of each annotator that is not a skip.
+    """
+    done = sorted((a for a in answers if not a.was_cancelled), key=lambda a: (a.updated_at, a.annotation_id))
+    truths = [answer for answer in done if answer.ground_truth and answer.choices is not None]
     if truths:
-        return Resolution("label", _normal(truths[-1], multi_label), from_ground_truth=True)
+        return truths[-1:]
     latest: dict[tuple[str, int], Answer] = {}
     for answer in done:
         by_annotator = answer.annotator_id is not None
         voter = ("annotator", answer.annotator_id) if by_annotator else ("annotation", answer.annotation_id)
         latest[voter] = answer  # type: ignore[index]
-    votes = [answer.choices for answer in latest.values() if answer.choices is not None]
-    if not votes:
-        return Resolution("unreadable")
-    return _majority_of_sets(votes) if multi_label else _majority(votes)
+    readable = [answer for answer in latest.values() if answer.choices is not None]
+    return sorted(readable, key=lambda a: (a.updated_at, a.annotation_id))
 
 
 def _normal(choices: tuple[str, ...], multi_label: bool) -> tuple[str, ...]:

@@ -8,13 +8,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 from backend.errors import LabelConfigUnsupported
 
 REASON_KEY = "al_reason"
 """Task field in which an annotator reads why the task was chosen; never data, never hashed."""
+
+CANDIDATES_KEY = "candidates"
+"""Task field that lists the items to choose from in a pairing project."""
 
 _IMAGE_TAGS = frozenset({"image"})
 _TEXT_TAGS = frozenset({"text", "hypertext"})
@@ -43,6 +46,8 @@ class TaskSchema:
     multi_label : several answers may be ticked
     config_hash : changes when a saved model or label would no longer mean the same; not with layout
     text_is_html : the text comes from a HyperText tag and is stripped of its markup before it is read
+    kind : "pairing" when the answers are items listed in each task (`value="$candidates"`); `choices` is then empty
+    written : name of the TextArea in which a pairing form takes a caption of the annotator's own, or None
     """
 
     image_key: str | None
@@ -53,6 +58,8 @@ class TaskSchema:
     multi_label: bool
     config_hash: str
     text_is_html: bool = False
+    kind: Literal["classification", "pairing"] = "classification"
+    written: str | None = None
 
     @classmethod
     def from_label_config(cls, xml: str, control: str | None = None) -> TaskSchema:
@@ -82,9 +89,12 @@ class TaskSchema:
             )
         chosen = _choices_control(root, control)
         from_name = _attribute(chosen, "name") or ""
+        pairing = (_attribute(chosen, "value") or "").strip() == f"${CANDIDATES_KEY}"
         choices = _choice_values(chosen, from_name)
         multi_label = (_attribute(chosen, "choice") or "single").strip().lower() == "multiple"
-        if len(choices) < (1 if multi_label else 2):
+        if pairing:
+            _check_pairing(from_name, choices, multi_label)
+        elif len(choices) < (1 if multi_label else 2):
             raise _unsupported(
                 f"Choices '{from_name}' has {len(choices)} Choice tag(s):"
                 f" add at least {1 if multi_label else 2}, each with its own value"
@@ -93,15 +103,24 @@ class TaskSchema:
         if not to_name:
             raise _unsupported(f"Choices '{from_name}' has no toName: set it to the name of a data tag")
         text_is_html = text_key is not None and _is_html(root, text_key)
-        meaning = [image_key, text_key, text_is_html, from_name, list(choices), multi_label]
+        written = _written_control(root) if pairing else None
+        meaning: list[Any] = [image_key, text_key, text_is_html, from_name, list(choices), multi_label]
+        if pairing:
+            meaning += ["pairing", written]
         digest = hashlib.sha256(json.dumps(meaning, ensure_ascii=False).encode()).hexdigest()[:16]
-        return cls(image_key, text_key, from_name, to_name, choices, multi_label, digest, text_is_html)
+        kind: Literal["classification", "pairing"] = "pairing" if pairing else "classification"
+        return cls(image_key, text_key, from_name, to_name, choices, multi_label, digest, text_is_html, kind, written)
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Those of "image" and "text" that a task can have."""
         present = (("image", self.image_key), ("text", self.text_key))
         return tuple(name for name, key in present if key is not None)
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """What a pairing form can show as the question: "image" (the answers are texts), "text", or both."""
+        return self.modalities if self.kind == "pairing" else ()
 
     def image_of(self, data: Mapping[str, Any]) -> str | None:
         """Address of the task's image; None when the field is missing, empty or not a string."""
@@ -221,12 +240,28 @@ def _choices_control(root: ElementTree.Element, control: str | None) -> ElementT
     for flag in ("perRegion", "perItem"):
         if (_attribute(chosen, flag) or "").lower() == "true":
             raise _unsupported(f"Choices '{name}' has {flag}=\"true\": only answers about the whole task are learnt")
-    if "$" in (_attribute(chosen, "value") or ""):
+    value = (_attribute(chosen, "value") or "").strip()
+    if "$" in value and value != f"${CANDIDATES_KEY}":
         raise _unsupported(
-            f"Choices '{name}' takes its answers from the task (value=\"{_attribute(chosen, 'value')}\"):"
-            " list them as Choice tags, the same for every task"
+            f"Choices '{name}' takes its answers from the task (value=\"{value}\"): list them as Choice tags, the"
+            f' same for every task; only pairing projects list them in the task, as value="${CANDIDATES_KEY}"'
         )
     return chosen
+
+
+def _check_pairing(name: str, choices: tuple[str, ...], multi_label: bool) -> None:
+    if choices:
+        raise _unsupported(
+            f"Choices '{name}' has value=\"${CANDIDATES_KEY}\" and Choice tags of its own:"
+            ' remove them, each task lists all it asks, "none of these" included'
+        )
+    if multi_label:
+        raise _unsupported(f'Choices \'{name}\' asks for pairs with choice="multiple": set choice="single-radio"')
+
+
+def _written_control(root: ElementTree.Element) -> str | None:
+    area = _first(root, {"textarea"})
+    return None if area is None else _attribute(area, "name")
 
 
 def _choice_values(control: ElementTree.Element, name: str) -> tuple[str, ...]:

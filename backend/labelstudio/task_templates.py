@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 from xml.sax.saxutils import quoteattr
 
 import yaml  # type: ignore[import-untyped]
@@ -18,13 +18,23 @@ from backend.labelstudio.schema import TaskSchema
 
 _CHOICES = "{{choices}}"
 _HOTKEYS = "123456789"
+_LEARNERS = ("late_fusion", "alignment", "retrieval", "pairing")
+
+Answers = Literal["open", "fixed", "candidates"]
 
 
 @dataclass(frozen=True)
 class TaskTemplate:
     """A folder with `config.xml`, `template.yaml` and, if it has samples, `tasks.json`.
 
-    `strategies` are the allowed ones; empty means all that suit the label config.
+    Attributes
+    ----------
+    learner : what learns from the answers: late_fusion, alignment, retrieval or pairing
+    strategies : the allowed ones; empty means all that suit the label config
+    answers : "open" when each project has answers of its own (`{{choices}}` in config.xml); "fixed" when they
+        belong to the template, best first where they are grades; "candidates" when each task lists its own
+    directions : of a pairing template, what a question may show: image, text or both
+    example_labels : answers of a project that names none; with fixed answers all of them
     """
 
     name: str
@@ -40,6 +50,8 @@ class TaskTemplate:
     instructions: str
     config: str
     folder: Path
+    answers: Answers = "open"
+    directions: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: Path) -> TaskTemplate:
@@ -57,8 +69,7 @@ class TaskTemplate:
             raise TaskTemplateInvalid(f"{folder / 'template.yaml'} is not YAML: {error}") from None
         if not isinstance(fields, dict):
             raise TaskTemplateInvalid(f"{folder / 'template.yaml'} must hold fields such as `title: ...`")
-        if _CHOICES not in config:
-            raise TaskTemplateInvalid(f"{folder / 'config.xml'} must hold {_CHOICES} where the answers go")
+        answers = _kind_of_answers(folder, fields, config)
         allowed = fields.get("strategies", "all")
         try:
             template = cls(
@@ -75,6 +86,8 @@ class TaskTemplate:
                 instructions=str(fields["instructions"]),
                 config=config,
                 folder=folder,
+                answers=answers,
+                directions=tuple(fields["directions"]) if answers == "candidates" else (),
             )
         except KeyError as error:
             raise TaskTemplateInvalid(f"{folder / 'template.yaml'} lacks the field {error}") from None
@@ -88,7 +101,11 @@ class TaskTemplate:
         ------
         LabelConfigUnsupported
             Too few answers, an empty one, or one twice.
+        TaskTemplateInvalid
+            Other answers than those that belong to the template.
         """
+        if self.answers != "open":
+            return self._fixed_config(labels)
         if any(not label.strip() for label in labels):
             raise LabelConfigUnsupported("An answer is empty: give each a name")
         tags = [
@@ -98,6 +115,15 @@ class TaskTemplate:
         xml = self.config.replace(_CHOICES, "\n        ".join(tags))
         TaskSchema.from_label_config(xml, self.control)
         return xml
+
+    def _fixed_config(self, labels: Sequence[str]) -> str:
+        if labels and tuple(labels) != self.example_labels:
+            known = ", ".join(self.example_labels) or "those that each task lists"
+            raise TaskTemplateInvalid(
+                f"{self.name} takes no other answers than {known}: give none, or copy the template and change"
+                " config.xml"
+            )
+        return self.config
 
     def schema(self, labels: Sequence[str]) -> TaskSchema:
         """The schema that a project with these answers has."""
@@ -109,13 +135,27 @@ class TaskTemplate:
         return list(json.loads(_text(path))) if path.exists() else []
 
     def _check(self) -> None:
+        about = self.folder / "template.yaml"
+        if self.learner not in _LEARNERS:
+            raise TaskTemplateInvalid(f"{about} has learner: {self.learner!r}. Use one of {', '.join(_LEARNERS)}")
+        if (self.learner == "pairing") != (self.answers == "candidates"):
+            raise TaskTemplateInvalid(
+                f"{about} has learner: {self.learner} and answers: {self.answers}; pairing learns from candidates"
+            )
         schema = self.schema(self.example_labels)
-        stated = (self.modalities, self.keys.get("image"), self.keys.get("text"), self.multi_label)
-        found = (schema.modalities, schema.image_key, schema.text_key, schema.multi_label)
+        stated = (
+            self.modalities, self.keys.get("image"), self.keys.get("text"), self.multi_label, self.directions
+        )  # fmt: skip
+        found = (schema.modalities, schema.image_key, schema.text_key, schema.multi_label, schema.directions)
         if stated != found:
             raise TaskTemplateInvalid(
-                f"{self.folder / 'template.yaml'} says (modalities, image key, text key, multi_label) = {stated},"
+                f"{about} says (modalities, image key, text key, multi_label, directions) = {stated},"
                 f" config.xml says {found}: make them agree"
+            )
+        if self.answers == "fixed" and schema.choices != self.example_labels:
+            raise TaskTemplateInvalid(
+                f"{about} has example_labels: {', '.join(self.example_labels)}, config.xml has"
+                f" {', '.join(schema.choices)}: make them agree"
             )
 
 
@@ -171,6 +211,21 @@ def create_project(
     )
     ids = client.import_tasks(project.id, tasks) if tasks and project.task_number == 0 else []
     return MadeProject(client.project(project.id), found is None, tuple(ids))
+
+
+def _kind_of_answers(folder: Path, fields: Mapping[str, Any], config: str) -> Answers:
+    answers = fields.get("answers", "open")
+    if answers not in get_args(Answers):
+        raise TaskTemplateInvalid(
+            f"{folder / 'template.yaml'} has answers: {answers!r}. Use one of {', '.join(get_args(Answers))}"
+        )
+    if answers == "open" and _CHOICES not in config:
+        raise TaskTemplateInvalid(f"{folder / 'config.xml'} must hold {_CHOICES} where the answers go")
+    if answers != "open" and _CHOICES in config:
+        raise TaskTemplateInvalid(
+            f"{folder / 'config.xml'} holds {_CHOICES}, template.yaml says answers: {answers}. Remove one of them"
+        )
+    return cast(Answers, answers)
 
 
 def _text(path: Path) -> str:

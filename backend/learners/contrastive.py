@@ -33,7 +33,7 @@ def clip_loss(image: np.ndarray, text: np.ndarray, scale: float, masked: np.ndar
     """Symmetric InfoNCE ``(CE(a S, I) + CE(a S^T, I)) / 2`` with S = image @ text.T and a = min(scale, 100).
 
     image, text: (n, d) rows, of any length; masked: (n, n) bool, entries left out of both softmaxes (the diagonal
-    stays). At the clamp the gradient by log scale is 0. LiT is this loss with the image side held still.
+    stays). Above the clamp the gradient by log scale is 0. LiT is this loss with the image side held still.
     Source: CLIP, arXiv 2103.00020, figure 3; LiT, arXiv 2111.07991. The mask is the task's own (unaligned.md, 2.2).
     Raises FeaturesMismatch.
     """
@@ -56,7 +56,7 @@ def clip_loss(image: np.ndarray, text: np.ndarray, scale: float, masked: np.ndar
     value = value / 2 - float(logits[diagonal, diagonal].sum())
     residual /= 2
     residual[diagonal, diagonal] -= 1.0
-    by_scale = float(np.vdot(residual, similarities)) * used / n if scale < LARGEST_SCALE else 0.0
+    by_scale = float(np.vdot(residual, similarities)) * used / n if scale <= LARGEST_SCALE else 0.0
     residual *= used / n
     return ContrastiveLoss(value / n, residual @ text, residual.T @ image, by_scale, 0.0)
 
@@ -83,7 +83,7 @@ def siglip_loss(
         left_out = masked & ~np.eye(n, dtype=bool)
         terms[left_out] = 0.0
         residual[left_out] = 0.0
-    by_scale = float(np.vdot(residual, similarities)) * used / n if scale < LARGEST_SCALE else 0.0
+    by_scale = float(np.vdot(residual, similarities)) * used / n if scale <= LARGEST_SCALE else 0.0
     by_bias = float(residual.sum()) / n
     residual *= used / n
     return ContrastiveLoss(float(terms.sum()) / n, residual @ text, residual.T @ image, by_scale, by_bias)
@@ -100,11 +100,13 @@ class KnownMatches:
 
     def __init__(self, image: np.ndarray, text: np.ndarray) -> None:
         if image.shape != text.shape or image.ndim != 1:
-            raise PairsInvalid(f"pairs have {image.shape} images and {text.shape} texts; pass one number of each a pair")
-        shape = (int(image.max(initial=-1)) + 1, int(text.max(initial=-1)) + 1)
-        self._fits = csr_array((np.ones(len(image), dtype=bool), (image, text)), shape=shape)
-        self._image, self._text = image, text
-        self._unique = len(np.unique(image)) == len(image) and len(np.unique(text)) == len(text)
+            raise PairsInvalid(
+                f"pairs have {image.shape} images and {text.shape} texts; pass one number of each a pair"
+            )
+        self._image, self._text = (np.unique(side, return_inverse=True)[1].reshape(-1) for side in (image, text))
+        shape = tuple(int(side.max(initial=-1)) + 1 for side in (self._image, self._text))
+        self._fits = csr_array((np.ones(len(image), dtype=bool), (self._image, self._text)), shape=shape)
+        self._unique = shape == (len(image), len(image))
 
     def masked(self, batch: np.ndarray) -> np.ndarray | None:
         """(b, b) bool of the batch of these pairs: True off the diagonal where image i and text j fit; None if
@@ -119,7 +121,9 @@ class KnownMatches:
 def contents(rows: np.ndarray) -> np.ndarray:
     """(n,) numbers, equal for rows with the same bytes; the rows are read as they are stored."""
     flat = np.ascontiguousarray(rows)
-    _, number = np.unique(flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1])))[:, 0], return_inverse=True)
+    _, number = np.unique(
+        flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1])))[:, 0], return_inverse=True
+    )
     return np.asarray(number, dtype=np.int64).reshape(-1)
 
 

@@ -23,7 +23,9 @@ def ranks(queries: np.ndarray, gallery: np.ndarray, truth: np.ndarray) -> np.nda
     Computed in float64, in blocks of queries. Raises FeaturesMismatch, PairsInvalid.
     """
     if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
-        raise FeaturesMismatch(f"queries are {queries.shape} and the gallery {gallery.shape}; embed both in one space")
+        raise FeaturesMismatch(
+            f"queries are {queries.shape} and the gallery {gallery.shape}; embed both in one space"
+        )
     truth = np.asarray(truth)
     if truth.shape != (len(queries),) or (len(truth) and (truth.min() < 0 or truth.max() >= len(gallery))):
         raise PairsInvalid(f"truth has shape {truth.shape}; give each of {len(queries)} queries a row of the gallery")

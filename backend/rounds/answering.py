@@ -13,8 +13,8 @@ import numpy as np
 
 from backend.labelstudio.predictions import PredictionRow, live_result
 from backend.labelstudio.schema import TaskSchema
-from backend.learners import LateFusionHead
 from backend.rounds.fitting import gather, likeliest_answer
+from backend.rounds.models import RoundModel, load_model
 from backend.rounds.publishing import live_version
 from backend.rounds.services import Services, options_of, schema_of
 from backend.store import rounds, tasks
@@ -29,12 +29,12 @@ PAUSE = 0.1
 
 
 class Answerer:
-    """Answers for tasks, with the head of the round in force; heads are read once a version."""
+    """Answers for tasks, with the model of the round in force; models are read once a version."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
         self._lock = threading.Lock()
-        self._heads: dict[Path, LateFusionHead] = {}
+        self._models: dict[Path, RoundModel] = {}
 
     def answer(self, project: Project, asked: Sequence[Mapping[str, Any]]) -> list[PredictionRow]:
         """One prediction a task, in their order.
@@ -44,10 +44,10 @@ class Answerer:
         """
         schema = schema_of(project)
         version = live_version(project.version)
-        head = self._head(project)
-        if head is None:
+        model = None if schema.kind == "pairing" else self._model(project)
+        if model is None:
             return [live_result(version, UNKNOWN_SCORE, schema) for _ in asked]
-        probabilities = self._probabilities(project, schema, head, asked)
+        probabilities = self._probabilities(project, schema, model, asked)
         prefill = options_of(project).prelabel
         rows = []
         for task in asked:
@@ -60,7 +60,7 @@ class Answerer:
         return rows
 
     def _probabilities(
-        self, project: Project, schema: TaskSchema, head: LateFusionHead, asked: Sequence[Mapping[str, Any]]
+        self, project: Project, schema: TaskSchema, model: RoundModel, asked: Sequence[Mapping[str, Any]]
     ) -> dict[int, np.ndarray]:
         ids = [task_id for task in asked if (task_id := _task_id(task)) is not None]
         rows = tasks.vector_rows(self.services.store, project.id, self.services.encoder_id, ids)
@@ -71,7 +71,8 @@ class Answerer:
         if not rows:
             return {}
         features = {m: x.astype(np.float32) for m, x in gather(self.services, schema, rows).items()}
-        return {row.task_id: p for row, p in zip(rows, head.probabilities(features), strict=True)}
+        probabilities = model.head.probabilities(model.embed(features))
+        return {row.task_id: p for row, p in zip(rows, probabilities, strict=True)}
 
     def _hurry(self, project: Project, schema: TaskSchema, asked: Sequence[Mapping[str, Any]]) -> None:
         """Put tasks that are not embedded at the head of the worker's list."""
@@ -90,19 +91,19 @@ class Answerer:
                 return rows
             time.sleep(PAUSE)
 
-    def _head(self, project: Project) -> LateFusionHead | None:
+    def _model(self, project: Project) -> RoundModel | None:
         in_force = rounds.in_force(self.services.store, project)
         if in_force is None or not in_force.head:
             return None
         path = self.services.store.data_dir / in_force.head
         with self._lock:
-            if path not in self._heads:
+            if path not in self._models:
                 if not path.exists():
                     log.warning("project %s: head %s is missing; answering without", project.id, in_force.head)
                     return None
-                self._heads = {path: LateFusionHead.from_state(*rounds.load_head(path)), **self._heads}
-                self._heads = dict(list(self._heads.items())[:16])
-            return self._heads[path]
+                self._models = {path: load_model(path), **self._models}
+                self._models = dict(list(self._models.items())[:16])
+            return self._models[path]
 
 
 def _task_id(task: Mapping[str, Any]) -> int | None:

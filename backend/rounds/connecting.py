@@ -31,6 +31,13 @@ QUEUE_OPTIONS = (
     "audit_share",
     "prelabel",
     "control",
+    "learner",
+    "candidates",
+    "coverage",
+    "one_to_one",
+    "alignment_loss",
+    "stream_buffer",
+    "stream_keep",
 )
 
 
@@ -159,10 +166,14 @@ def _attach(services: Services, project_id: int, take_over: bool) -> Project:
     store, client, settings = services.store, services.label_studio, services.settings
     project = projects.find(store, project_id)
     info = client.project(project_id)
-    TaskSchema.from_label_config(info.label_config, options_of(project).control if project else None)
+    schema = TaskSchema.from_label_config(info.label_config, options_of(project).control if project else None)
     if project is None:
         project = projects.remember(
-            store, project_id, label_config=info.label_config, options=ProjectOptions().model_dump(), state="new"
+            store,
+            project_id,
+            label_config=info.label_config,
+            options=change_options({}, {}, schema).model_dump(),
+            state="new",
         )
     if not take_over and not project.original:
         try:

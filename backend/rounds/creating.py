@@ -16,6 +16,8 @@ from backend.rounds.services import Services
 from backend.store import projects
 from backend.store.tables import Project
 
+# What a template calls its learner -> the option of the project.
+LEARNERS = {"late_fusion": "late_fusion", "alignment": "alignment", "retrieval": "two_branch"}
 TEMPLATES = Path(__file__).parents[2] / "tasks_templates"
 
 
@@ -49,16 +51,39 @@ def create_project(
     """
     kind = TaskTemplate.load(find_template(template))
     labels = _read_labels(labels_file) if labels_file else list(kind.example_labels)
-    tasks = _read_tasks(tasks_file) if tasks_file else kind.sample_tasks()
-    chosen = change_options({}, dict(options or {}), kind.schema(labels))
+    tasks = _read_tasks(tasks_file) if tasks_file else _samples(kind)
+    wanted = template_options(kind) | dict(options or {})
+    chosen = change_options({}, wanted, kind.schema(labels))
     if kind.strategies and chosen.strategy not in kind.strategies:
         raise TaskTemplateInvalid(
             f"strategy = {chosen.strategy!r} is not for {kind.name}. Use one of: {', '.join(kind.strategies)}"
         )
     made = task_templates.create_project(services.label_studio, kind, title or kind.title, labels, tasks)
+    if projects.find(services.store, made.project.id) is None:
+        # Before it is attached: which of several controls is learnt decides whether the label config suits at all.
+        projects.remember(
+            services.store,
+            made.project.id,
+            label_config=made.project.label_config,
+            options=chosen.model_dump(),
+            state="new",
+        )
     attached = attach_project(services, made.project.id)
-    set_options(services, attached.id, dict(options or {}), why="creating the project")
+    set_options(services, attached.id, wanted, why="creating the project")
     return projects.get(services.store, attached.id)
+
+
+def _samples(template: TaskTemplate) -> list[dict[str, Any]]:
+    # The tasks of a pairing project are made by its rounds; the samples only show what they look like.
+    return [] if template.answers == "candidates" else template.sample_tasks()
+
+
+def template_options(template: TaskTemplate) -> dict[str, Any]:
+    """Options that a project of this template starts with."""
+    chosen: dict[str, Any] = {"control": template.control}
+    if template.learner in LEARNERS:
+        chosen["learner"] = LEARNERS[template.learner]
+    return chosen
 
 
 def find_template(name: str) -> Path:

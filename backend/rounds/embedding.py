@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL.Image import Image
@@ -18,8 +18,7 @@ from PIL.Image import Image
 from backend.errors import EncoderFailed, MediaError
 from backend.labelstudio.media import MediaFetcher, decode_image
 from backend.rounds.services import Services
-from backend.store import notes, tasks
-from backend.store.tables import Task
+from backend.store import catalogue, notes, tasks
 from backend.store.vectors import VectorStore
 
 log = logging.getLogger(__name__)
@@ -29,13 +28,13 @@ def embed_chunk(services: Services, project_id: int) -> int:
     """Embed the next tasks of a project; tells how many were taken, 0 when none is left."""
     batch = tasks.to_embed(services.store, project_id, services.encoder_id, services.settings.encode_batch * 2)
     if not batch:
-        return 0
+        return _embed_items(services, project_id)
     encoder = services.encoder
     vectors = services.vectors()
     assert vectors is not None, "loading the encoder notes its dims"
     started = time.monotonic()
-    images = _embed_images(services, vectors, [t for t in batch if t.image])
-    texts = _embed_texts(services, vectors, [t for t in batch if t.text])
+    images = _embed_images(services, vectors, [Content(t.task_id, t.image, t.task_id) for t in batch if t.image])
+    texts = _embed_texts(services, vectors, [Content(t.task_id, t.text) for t in batch if t.text])
     tasks.embedded(
         services.store,
         project_id,
@@ -57,6 +56,27 @@ def embed_chunk(services: Services, project_id: int) -> int:
     return len(batch)
 
 
+def waiting(services: Services, project_id: int) -> bool:
+    """Whether anything of the project has no vector yet."""
+    store, encoder = services.store, services.encoder_id
+    return bool(tasks.to_embed(store, project_id, encoder, 1) or catalogue.to_embed(store, project_id, encoder, 1))
+
+
+def _embed_items(services: Services, project_id: int) -> int:
+    """The same for the next items of a catalogue."""
+    batch = catalogue.to_embed(services.store, project_id, services.encoder_id, services.settings.encode_batch * 2)
+    if not batch:
+        return 0
+    encoder = services.encoder
+    vectors = services.vectors()
+    assert vectors is not None, "loading the encoder notes its dims"
+    of = {m: [Content(item.number, item.content) for item in batch if item.modality == m] for m in ("image", "text")}
+    found = _embed_images(services, vectors, of["image"]) | _embed_texts(services, vectors, of["text"])
+    outcomes = {item.number: (item.content, *found[item.number]) for item in batch}
+    catalogue.embedded(services.store, project_id, encoder.id, outcomes)
+    return len(batch)
+
+
 def progress(services: Services, project_id: int) -> dict[str, float]:
     """Tasks embedded and in all, and the seconds the rest will take at the recent pace (0 when unknown)."""
     counts = tasks.counts(services.store, project_id, services.encoder_id)
@@ -73,21 +93,29 @@ def _note_progress(services: Services, project_id: int, count: int, seconds: flo
 
 
 Outcome = dict[int, tuple[str, str]]
-"""task id -> (content hash, problem); one of the two is empty."""
+"""key -> (content hash, problem); one of the two is empty."""
 
 
-def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Task]) -> Outcome:
+class Content(NamedTuple):
+    """What is embedded: the address of an image, or a text. task: whose cloud address it may be."""
+
+    key: int
+    value: str
+    task: int | None = None
+
+
+def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Content]) -> Outcome:
     outcome: Outcome = {}
     contents: dict[str, bytes] = {}
-    of_task: dict[int, str] = {}
+    digest_of: dict[int, str] = {}
     with ThreadPoolExecutor(services.settings.fetch_threads) as pool:
         fetch = _fetcher(services.media())
-        for task, (data, problem) in zip(batch, pool.map(fetch, batch), strict=True):
+        for content, (data, problem) in zip(batch, pool.map(fetch, batch), strict=True):
             if data is None:
-                outcome[task.task_id] = ("", problem)
+                outcome[content.key] = ("", problem)
             else:
                 digest = hashlib.sha256(data).hexdigest()
-                contents[digest], of_task[task.task_id] = data, digest
+                contents[digest], digest_of[content.key] = data, digest
     problems: dict[str, str] = {}
     decoded: dict[str, Image] = {}
     for digest in contents.keys() - vectors.known("image", contents):
@@ -96,20 +124,18 @@ def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Task
         except MediaError as error:
             problems[digest] = str(error)
     problems |= _encode("image", services.encoder.encode_images, vectors, decoded, services.settings.encode_batch)
-    for task_id, digest in of_task.items():
+    for key, digest in digest_of.items():
         problem = problems.get(digest, "")
-        outcome[task_id] = ("", problem) if problem else (digest, "")
+        outcome[key] = ("", problem) if problem else (digest, "")
     return outcome
 
 
-def _embed_texts(services: Services, vectors: VectorStore, batch: Sequence[Task]) -> Outcome:
-    digests = {t.task_id: hashlib.sha256(t.text.encode()).hexdigest() for t in batch}
-    texts = {digests[t.task_id]: t.text for t in batch}
+def _embed_texts(services: Services, vectors: VectorStore, batch: Sequence[Content]) -> Outcome:
+    digests = {content.key: hashlib.sha256(content.value.encode()).hexdigest() for content in batch}
+    texts = {digests[content.key]: content.value for content in batch}
     fresh = {d: texts[d] for d in texts.keys() - vectors.known("text", texts)}
     problems = _encode("text", services.encoder.encode_texts, vectors, fresh, services.settings.encode_batch)
-    return {
-        task_id: ("", problems[digest]) if digest in problems else (digest, "") for task_id, digest in digests.items()
-    }
+    return {key: ("", problems[digest]) if digest in problems else (digest, "") for key, digest in digests.items()}
 
 
 def _encode(
@@ -134,10 +160,10 @@ def _encode(
     return problems
 
 
-def _fetcher(media: MediaFetcher) -> Callable[[Task], tuple[bytes | None, str]]:
-    def fetch(task: Task) -> tuple[bytes | None, str]:
+def _fetcher(media: MediaFetcher) -> Callable[[Content], tuple[bytes | None, str]]:
+    def fetch(content: Content) -> tuple[bytes | None, str]:
         try:
-            return media.fetch(task.image, task.task_id), ""
+            return media.fetch(content.value, content.task), ""
         except MediaError as error:
             return None, str(error)
 

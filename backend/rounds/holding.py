@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backend.errors import ConfigurationError
-from backend.rounds.pipeline import POINTS
+from backend.rounds.pipeline import PAIRING_POINTS, POINTS
 
 
 def hold_at(point: str, data_dir: Path) -> Callable[[str], None]:
@@ -22,8 +22,10 @@ def hold_at(point: str, data_dir: Path) -> Callable[[str], None]:
     """
     if not point:
         return lambda reached: None
-    if point not in POINTS:
-        raise ConfigurationError(f"MMAL_HOLD_AT = {point!r} is no point of a round. Use one of: {', '.join(POINTS)}")
+    if point not in POINTS + PAIRING_POINTS:
+        raise ConfigurationError(
+            f"MMAL_HOLD_AT = {point!r} is no point of a round. Use one of: {', '.join(POINTS + PAIRING_POINTS)}"
+        )
 
     flag = data_dir / "held"
     done = threading.Event()

@@ -14,6 +14,9 @@ from backend.strategies import create_strategy
 
 # What Label Studio's model form turns an object into when it is opened and saved.
 FORM_ARTEFACT = "[object Object]"
+# What a pairing project starts with; all others start with the default of the options.
+PAIRING_STRATEGY = "three_step"
+RETRIEVAL_LEARNERS = ("two_branch", "ascmr_network")
 EXAMPLE = '{"strategy": "bmmal", "batch_size": 40}'
 
 
@@ -43,6 +46,22 @@ class ProjectOptions(BaseModel):
     )
     prelabel: bool = Field(False, description="Tick the head's answer for annotators (it biases labels).")
     poll_seconds: float = Field(10.0, ge=1, description="How often Label Studio is asked for changes.")
+    learner: Literal["late_fusion", "alignment", "two_branch", "ascmr_network"] = Field(
+        "late_fusion", description="Model that is trained on the answers; a template sets the one it is made for."
+    )
+    candidates: int = Field(8, ge=2, le=8, description="Pairing: candidates a question shows.")
+    coverage: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Pairing: show as many candidates as hold the counterpart this often, by the control sample.",
+    )
+    one_to_one: bool = Field(True, description="Pairing: an item has one counterpart at most.")
+    alignment_loss: Literal["clip", "siglip", "lit"] = Field("clip", description="Pairing: loss of the projection.")
+    stream_buffer: int = Field(
+        0, ge=0, le=1_000_000, description="Pairing: items that arrive make a round when so many wait; 0: no stream."
+    )
+    stream_keep: int = Field(0, ge=0, description="Pairing: items of a full buffer that stay for the next one.")
     control: str | None = Field(None, description="Choices control to learn, where the label config has several.")
 
     @property
@@ -99,19 +118,56 @@ def change_options(
         and "strategy_options" not in changes
     ):
         merged["strategy_options"] = {}
+    pairing = schema is not None and schema.kind == "pairing"
+    if pairing:
+        merged.setdefault("strategy", PAIRING_STRATEGY)
     try:
         options = ProjectOptions(**merged)
     except ValidationError as error:
         raise OptionsInvalid(_explain(error)) from error
     strategy = create_strategy(options.strategy, balance=options.balance, **options.strategy_options)
     if schema is not None:
+        _check_learner(options, schema)
+        _check_directions(options, schema)
         strategy.check(
             multi_label=schema.multi_label,
             n_classes=len(schema.choices),
-            modalities=schema.modalities,
+            # Both pools are there, whatever the form shows as the question.
+            modalities=("image", "text") if pairing else schema.modalities,
             pool_size=pool_size,
+            pairs=pairing,
+            shared_space=options.learner in RETRIEVAL_LEARNERS,
         )
     return options
+
+
+def _check_learner(options: ProjectOptions, schema: TaskSchema) -> None:
+    """Refuse a learner that the label config cannot feed.
+
+    Raises
+    ------
+    OptionsInvalid
+        Saying what the learner needs.
+    """
+    if options.learner == "late_fusion" or schema.kind == "pairing":
+        return
+    if len(schema.modalities) < 2:
+        raise OptionsInvalid(
+            f"learner = {options.learner!r} compares image and text, and the label config has"
+            f" {' and '.join(schema.modalities)} only. Use learner = 'late_fusion'"
+        )
+    if (options.learner == "alignment") == schema.multi_label:
+        wanted = "one answer" if options.learner == "alignment" else 'several answers (choice="multiple")'
+        raise OptionsInvalid(f"learner = {options.learner!r} needs a control with {wanted}. Use 'late_fusion' here")
+
+
+def _check_directions(options: ProjectOptions, schema: TaskSchema) -> None:
+    wanted = options.strategy_options.get("directions", "both")
+    if schema.kind == "pairing" and wanted != "both" and wanted not in schema.directions:
+        raise OptionsInvalid(
+            f"strategy_options.directions = {wanted!r}: the project's form asks about {schema.directions[0]} items only."
+            " Use a project of the template image_text_pairing"
+        )
 
 
 def _explain(error: ValidationError) -> str:

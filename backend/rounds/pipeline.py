@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,9 @@ import numpy as np
 from backend.errors import MmalError
 from backend.labelstudio.schema import TaskSchema
 from backend.learners import LateFusionHead
-from backend.rounds.fitting import RoundArrays, fit_head, likeliest_answer, load_arrays
+from backend.rounds.fitting import RoundArrays, likeliest_answer, load_arrays
+from backend.rounds.models import fit_model
+from backend.rounds.pairing.round import run_pairing_round
 from backend.rounds.publishing import clear_away, publish
 from backend.rounds.selection import Place, choose_queue
 from backend.rounds.services import Services, options_of, schema_of
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 
 POINTS = ("recovered", "synced", "fitted", "selected", "imported", "explained", "switched", "in force", "cleared")
 """Named points of a round, in their order; the fault tests stop a worker at each."""
+PAIRING_POINTS = ("made", "asked")
+"""Further ones of a round that makes tasks: they are in Label Studio; they are noted in the store."""
 
 
 @dataclass
@@ -143,6 +147,9 @@ def _run(services: Services, opened: Round, progress: Progress) -> None:
         project = projects.get(services.store, project.id)
     # Else the first reading of all tasks is still going on beside this round, which takes what is there.
     schema, options = schema_of(project), options_of(project)
+    if schema.kind == "pairing":
+        run_pairing_round(services, opened, schema, progress)
+        return
     arrays = load_arrays(services, project.id, schema)
     labelled = int(arrays.labelled.sum())
     progress.counts |= {
@@ -152,20 +159,22 @@ def _run(services: Services, opened: Round, progress: Progress) -> None:
     }
     progress("synced")
 
-    head = fit_head(arrays, schema, opened.seed)
-    if head is not None:
-        path = rounds.save_head(services.store, opened, *head.state())
+    model = fit_model(services, arrays, schema, options, opened.seed)
+    if model is not None:
+        path = rounds.save_head(services.store, opened, *model.state())
         rounds.reach(services.store, opened.id, "saved", head=str(path.relative_to(services.store.data_dir)))
     progress("fitted")
 
-    places = choose_queue(arrays, head, options, len(schema.choices), schema.multi_label, opened.seed)
+    head = None if model is None else model.head
+    seen = arrays if model is None else replace(arrays, features=dict(model.embed(arrays.features)))
+    places = choose_queue(seen, head, options, len(schema.choices), schema.multi_label, opened.seed)
     progress.counts |= {"queue": len(places), "batch": sum(place.role != "reserve" for place in places)}
     progress("selected")
 
     if not places:
         rounds.close(services.store, opened.id, "empty")
         return
-    answers = _answers(arrays, head, schema, places) if options.prelabel and head is not None else {}
+    answers = _answers(seen, head, schema, places) if options.prelabel and head is not None else {}
     published = publish(services, opened, schema, places, answers, progress)
     progress.counts["published"] = len(published)
     progress("cleared")

@@ -12,7 +12,7 @@ from backend.errors import UnknownTasks
 from backend.labelstudio.predictions import check_rows, queue_row
 from backend.labelstudio.project_setup import show_predictions
 from backend.labelstudio.schema import REASON_KEY, TaskSchema
-from backend.rounds.reasons import REASONS
+from backend.rounds.reasons import sentence
 from backend.rounds.selection import Place
 from backend.rounds.services import Services
 from backend.store import projects, rounds, tasks
@@ -50,7 +50,7 @@ def publish(
     """
     places = _import(services, opened, schema, places, answers)
     checkpoint("imported")
-    _show_reasons(services, opened.project_id, places)
+    _show_reasons(services, opened.project_id, places, pairing=schema.kind == "pairing")
     if answers:
         show_predictions(services.label_studio, opened.project_id)
     checkpoint("explained")
@@ -146,10 +146,10 @@ def _import(
         return places
 
 
-def _show_reasons(services: Services, project_id: int, places: Sequence[Place]) -> None:
+def _show_reasons(services: Services, project_id: int, places: Sequence[Place], *, pairing: bool) -> None:
     """Write the reason sentences, one call for each sentence in use."""
     for code in sorted({place.reason for place in places}):
         ids = [place.task_id for place in places if place.reason == code]
         # Noted first: a crash in between leaves a reason that the next round knows it has to take back.
         tasks.set_reason(services.store, project_id, ids, code)
-        services.label_studio.write_field(project_id, ids, REASON_KEY, REASONS[code])
+        services.label_studio.write_field(project_id, ids, REASON_KEY, sentence(code, pairing=pairing))

@@ -15,8 +15,23 @@ REASONS: Mapping[str, str] = {
     "reserve": "Why now: next in line while the following batch is chosen.",
 }
 
+PAIR_REASONS: Mapping[str, str] = {
+    "control": "Why now: control sample, drawn at random to measure how good the suggestions are.",
+    "random": "Why now: drawn at random.",
+    "uncovered": "Why now: unlike anything paired so far.",
+    "narrow_margin": "Why now: several candidates look about equally good to the model.",
+    "confusable": "Why now: easily mistaken for something that is already paired.",
+    "conflict": "Why now: two earlier answers contradict each other here.",
+    "reserve": "Why now: next in line while the following batch is chosen.",
+}
+
 # A pick is called uncertain or uncovered when it is so among the top fifth of the pool.
 HIGH = 0.8
+
+
+def sentence(code: str, *, pairing: bool = False) -> str:
+    """What an annotator reads for this code."""
+    return (PAIR_REASONS if pairing else REASONS)[code]
 
 
 def reason_of(role: str, strategy: str, figures: Mapping[str, float]) -> str:

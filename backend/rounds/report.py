@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from backend.errors import TaskUnknown
-from backend.rounds.reasons import REASONS
-from backend.rounds.services import Services
+from backend.rounds.reasons import sentence
+from backend.rounds.services import Services, schema_of
 from backend.rounds.status import ProjectStatus, describe_age
 from backend.store import projects, rounds
 
@@ -67,7 +67,7 @@ def explain_lines(services: Services, project_id: int, task_id: int) -> list[str
     TaskUnknown
         The task was in no queue of the project.
     """
-    projects.get(services.store, project_id)
+    project = projects.get(services.store, project_id)
     found = rounds.last_entry(services.store, project_id, task_id)
     if found is None:
         raise TaskUnknown(
@@ -78,7 +78,7 @@ def explain_lines(services: Services, project_id: int, task_id: int) -> list[str
     lines = [
         f"task {task_id}: place {entry.rank + 1} of {chosen.counts.get('queue', '?')}"
         f" in {chosen.version} ({entry.role})",
-        f"  {REASONS[entry.reason]}",
+        f"  {sentence(entry.reason, pairing=schema_of(project).kind == 'pairing')}",
         f"  round asked for because: {chosen.trigger}",
         f"  fitted on {chosen.counts.get('labels', 0)} labels, chosen from {chosen.counts.get('pool', 0)} tasks"
         f" by {chosen.strategy}",

@@ -65,7 +65,9 @@ class Services:
 
                     torch.set_num_threads(self.settings.torch_threads)
                 self._encoder = load_encoder(self.settings.encoder, device=self.settings.device)
-                notes.write(self.store, self._dims_note, {"dims": dict(self._encoder.dims)})
+                notes.write(
+                    self.store, self._dims_note, {"dims": dict(self._encoder.dims), "aligned": self._encoder.aligned}
+                )
                 log.info("encoder %s loaded, dims %s", self._encoder.id, dict(self._encoder.dims))
             return self._encoder
 
@@ -73,6 +75,11 @@ class Services:
         """Stored vectors of the encoder; None before it was ever loaded, so that the web process needs no torch."""
         dims = notes.read(self.store, self._dims_note).get("dims")
         return VectorStore(self.store, self.encoder_id, dims) if dims else None
+
+    @property
+    def has_joint_space(self) -> bool:
+        """Whether the encoder's image and text rows live in one trained space, as far as it was ever loaded."""
+        return bool(notes.read(self.store, self._dims_note).get("aligned"))
 
     def media(self) -> MediaFetcher:
         """Fetches images from wherever tasks point."""

@@ -18,6 +18,7 @@ from backend.errors import LabelConfigUnsupported
 from backend.labelstudio.annotations import parse_time, read_answer, resolve_label
 from backend.labelstudio.records import ProjectInfo, TaskSnapshot
 from backend.labelstudio.schema import TaskSchema
+from backend.rounds.pairing import reading as pairing
 from backend.rounds.services import Services, options_of
 from backend.store import projects, tasks
 from backend.store.tables import Project
@@ -59,7 +60,7 @@ def sync_project(services: Services, project_id: int, *, reconcile: bool = False
     # Label Studio's clock before anything is read: what changes from here on is found by the next look.
     mark = services.label_studio.server_time()
     schema, changed = _schema(services, project, info)
-    if not project.watermark and info.task_number > LARGE:
+    if not project.watermark and info.task_number > LARGE and schema.kind == "classification":
         _read_sample(services, project_id, schema)
     report = SyncReport(full=changed or reconcile or not project.watermark, serving=info.model_version)
     if report.full:
@@ -108,7 +109,7 @@ def _read_everything(services: Services, project_id: int, schema: TaskSchema, re
             report.tasks += _remember(services, project_id, schema, chunk)
             chunk = []
     report.tasks += _remember(services, project_id, schema, chunk)
-    report.deleted += tasks.drop(store, project_id, tasks.live_ids(store, project_id) - seen)
+    report.deleted += _drop(services, project_id, schema, tasks.live_ids(store, project_id) - seen)
     _read_all_answers(services, project_id, schema, report)
 
 
@@ -119,8 +120,11 @@ def _read_all_answers(services: Services, project_id: int, schema: TaskSchema, r
     for snapshot in services.label_studio.annotated_tasks(project_id):
         seen.add(snapshot.id)
         report.labels += _label(services, project_id, schema, [snapshot])
-    gone = [tasks.Labelling(task_id, "none") for task_id in before - seen]
-    report.labels += tasks.label(store, project_id, gone)
+    gone = sorted(before - seen)
+    if schema.kind == "pairing":
+        report.labels += pairing.forget_answers(services, project_id, gone)
+    else:
+        report.labels += tasks.label(store, project_id, [tasks.Labelling(task_id, "none") for task_id in gone])
 
 
 def _read_changes(services: Services, project: Project, schema: TaskSchema, report: SyncReport) -> None:
@@ -138,7 +142,7 @@ def _compare_counts(
     known = tasks.counts(store, project_id, services.encoder_id)
     if known.live != info.task_number:
         ours, theirs = tasks.live_ids(store, project_id), client.task_ids(project_id)
-        report.deleted += tasks.drop(store, project_id, ours - theirs)
+        report.deleted += _drop(services, project_id, schema, ours - theirs)
         missing = client.tasks_with_annotations(project_id, theirs - ours).values()
         report.tasks += _remember(services, project_id, schema, missing)
         report.labels += _label(services, project_id, schema, missing)
@@ -159,7 +163,15 @@ def _compare_counts(
 
 
 def _remember(services: Services, project_id: int, schema: TaskSchema, snapshots: Iterable[TaskSnapshot]) -> int:
+    if schema.kind == "pairing":
+        return pairing.remember_tasks(services, project_id, schema, snapshots)
     return tasks.remember(services.store, project_id, [_inputs(schema, snapshot) for snapshot in snapshots])
+
+
+def _drop(services: Services, project_id: int, schema: TaskSchema, task_ids: Iterable[int]) -> int:
+    if schema.kind == "pairing":
+        return pairing.drop_tasks(services, project_id, task_ids)
+    return tasks.drop(services.store, project_id, task_ids)
 
 
 def _inputs(schema: TaskSchema, snapshot: TaskSnapshot) -> tasks.Inputs:
@@ -167,6 +179,8 @@ def _inputs(schema: TaskSchema, snapshot: TaskSnapshot) -> tasks.Inputs:
 
 
 def _label(services: Services, project_id: int, schema: TaskSchema, snapshots: Iterable[TaskSnapshot]) -> int:
+    if schema.kind == "pairing":
+        return pairing.read_answers(services, project_id, schema, snapshots)
     return tasks.label(services.store, project_id, [_labelling(schema, s.id, s.annotations or ()) for s in snapshots])
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from backend.rounds.services import Services, options_of
+from backend.rounds.pairing.triggers import due_pairing
+from backend.rounds.services import Services, options_of, schema_of
 from backend.store import projects, rounds, tasks
 from backend.store.tables import Project, Round
 
@@ -59,7 +60,8 @@ def request_if_due(services: Services, project_id: int) -> str:
     project = projects.get(services.store, project_id)
     if project.round_requested or project.state != "attached":
         return ""
-    why = due(services, project)
+    pairing = bool(project.label_config) and schema_of(project).kind == "pairing"
+    why = due_pairing(services, project) if pairing else due(services, project)
     lease, seconds = f"round {project_id}", services.settings.lease_seconds
     if not why or not projects.request_round_if_unchanged(services.store, project, why, lease, seconds):
         return ""

@@ -20,7 +20,7 @@ from huey.consumer import Consumer
 from backend.errors import MmalError
 from backend.labelstudio.project_setup import remove_automatic_webhook
 from backend.rounds.connecting import attach_if_new
-from backend.rounds.embedding import embed_chunk
+from backend.rounds.embedding import embed_chunk, waiting
 from backend.rounds.pipeline import keep_in_force, run_round
 from backend.rounds.publishing import trim_live_rows
 from backend.rounds.services import Services, options_of
@@ -178,7 +178,7 @@ class Worker:
             wanted.append("sync")
         if project.round_requested and now >= project.round_not_before:
             wanted.append("round")
-        if tasks.to_embed(self.services.store, project.id, self.services.encoder_id, 1):
+        if waiting(self.services, project.id):
             wanted.append("embed")
         if project.version and now - self._trimmed.get(project.id, 0.0) >= TRIM_SECONDS:
             self._trimmed[project.id] = now

@@ -14,7 +14,7 @@ AutoId = BigInteger().with_variant(Integer, "sqlite")
 class Base(DeclarativeBase):
     """Root of the tables."""
 
-    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012  (SQLAlchemy reads it so)
+    type_annotation_map = {dict[str, Any]: JSON, list[str]: JSON, list[int]: JSON, list[float]: JSON}  # noqa: RUF012  (SQLAlchemy reads it so)
 
 
 class Project(Base):
@@ -100,6 +100,58 @@ class Vector(Base):
     modality: Mapped[str] = mapped_column(String(16), primary_key=True)
     content_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
     row: Mapped[int] = mapped_column(BigInteger)
+
+
+class CatalogueItem(Base):
+    """An image or a text of a pairing project that has no counterpart yet, or got one.
+
+    ``content`` is the address of the image or the text itself; ``state``: "pool" may be asked about and offered,
+    "buffer" waits in a stream, "dropped" is neither, but a pair it is part of stays. ``written``: the key of the
+    query whose answer is this text, else empty.
+    """
+
+    __tablename__ = "catalogue"
+    project_id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    item_id: Mapped[str] = mapped_column(String(128))
+    modality: Mapped[str] = mapped_column(String(8))
+    content: Mapped[str] = mapped_column(Text)
+    content_hash: Mapped[str] = mapped_column(String(64), default="")
+    problem: Mapped[str] = mapped_column(Text, default="")
+    embedded_with: Mapped[str] = mapped_column(String(128), default="")
+    embed_order: Mapped[float] = mapped_column(Float, default=0.0)
+    state: Mapped[str] = mapped_column(String(8), default="pool")
+    written: Mapped[str] = mapped_column(String(160), default="")
+    added_at: Mapped[float] = mapped_column(Float, default=0.0)
+    __table_args__ = (
+        Index("catalogue_by_id", "project_id", "item_id", unique=True),
+        Index("catalogue_to_embed", "project_id", "embedded_with", "embed_order"),
+    )
+
+
+class PairQueryRow(Base):
+    """A question for a counterpart: chosen by a round, asked once it has a task, answered as Label Studio says.
+
+    ``item`` and ``candidates`` (best first) are numbers of the catalogue; ``answer`` is a kind of
+    `labelstudio.pair_answers`, ``partner`` the number that was picked or 0.
+    """
+
+    __tablename__ = "pair_queries"
+    project_id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    key: Mapped[str] = mapped_column(String(160), primary_key=True)
+    task_id: Mapped[int] = mapped_column(BigInteger, default=0)
+    round_number: Mapped[int] = mapped_column(Integer)
+    modality: Mapped[str] = mapped_column(String(8))
+    item: Mapped[int] = mapped_column(Integer)
+    candidates: Mapped[list[int]]
+    similarities: Mapped[list[float]] = mapped_column(default=list)
+    purpose: Mapped[str] = mapped_column(String(12), default="query")
+    why: Mapped[str] = mapped_column(String(24), default="")
+    figures: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    answer: Mapped[str] = mapped_column(String(12), default="open")
+    partner: Mapped[int] = mapped_column(Integer, default=0)
+    answered_at: Mapped[str] = mapped_column(String(40), default="")
+    __table_args__ = (Index("pair_queries_by_task", "project_id", "task_id"),)
 
 
 class Round(Base):

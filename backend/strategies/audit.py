@@ -35,9 +35,7 @@ class Audited(Strategy):
     share: float
 
     def __post_init__(self) -> None:
-        wrong_kind = isinstance(self.share, bool) or not isinstance(self.share, int | float)
-        if wrong_kind or not 0.0 <= self.share <= 1.0:
-            raise InvalidOption(f"audit_share is {self.share!r}; it is a part of the batch, between 0 and 1")
+        check_share(self.share)
 
     def check(self, **project: Any) -> None:
         """As the strategy's own."""
@@ -59,6 +57,13 @@ class Audited(Strategy):
         parts = aligned(own_parts(chosen.parts), np.array(kept))
         parts["control"] = np.array([float(place < 0) for place in kept])
         return np.array(batch, dtype=np.int64), chosen.utilities, parts
+
+
+def check_share(share: float) -> None:
+    """Raise InvalidOption for what is no part of a batch."""
+    wrong_kind = isinstance(share, bool) or not isinstance(share, int | float)
+    if wrong_kind or not 0.0 <= share <= 1.0:
+        raise InvalidOption(f"audit_share is {share!r}; it is a part of the batch, between 0 and 1")
 
 
 def control_count(share: float, size: int, rng: np.random.Generator) -> int:

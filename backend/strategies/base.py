@@ -14,7 +14,7 @@ from backend.strategies.explain import Explanation
 from backend.strategies.pool import Pool
 
 # What a strategy may need; ``check`` refuses a project that cannot give it.
-NEEDS = frozenset({"probabilities", "single_label", "two_modalities"})
+NEEDS = frozenset({"pairs", "probabilities", "shared_space", "single_label", "two_modalities"})
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def option(default: Any, help_text: str, **limits: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Strategy(ABC):
-    """Base of all strategies: subclasses are frozen dataclasses whose fields are their options.
+class Registered(ABC):
+    """What strategies of every kind share: a name, facts, and options, which are the fields of frozen dataclasses.
 
     max_pool: records, labelled ones included, above which the strategy refuses; None where time and memory allow any
     pool of the size this project is made for (a million records).
@@ -69,6 +69,8 @@ class Strategy(ABC):
     complexity: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
     max_pool: ClassVar[int | None] = None
+    # What a refusal for size recommends.
+    any_size: ClassVar[str] = "'auto', 'badge' or 'margin'"
 
     def __post_init__(self) -> None:
         for spec in fields(self):
@@ -89,14 +91,54 @@ class Strategy(ABC):
             cls.max_pool,
         )
 
+    @abstractmethod
     def check(
-        self, *, multi_label: bool, n_classes: int, modalities: Sequence[str], pool_size: int | None = None
+        self,
+        *,
+        multi_label: bool,
+        n_classes: int,
+        modalities: Sequence[str],
+        pool_size: int | None = None,
+        pairs: bool = False,
+        shared_space: bool = False,
     ) -> None:
         """Raise StrategyUnsuited if this strategy is not defined for such a project, PoolTooLarge if the project has
-        more records (``pool_size``, where known) than the strategy takes."""
+        more records (``pool_size``, where known) than the strategy takes; pairs: it pairs two pools of items;
+        shared_space: its records are pairs, embedded in one space by a retrieval model."""
+
+    def _check_size(self, records: int) -> None:
+        if self.max_pool is not None and records > self.max_pool:
+            raise PoolTooLarge(
+                f"strategy {self.name!r} takes {self.max_pool:,} records at most and the project has {records:,}; "
+                f"use {self.any_size}, which take any number"
+            )
+
+
+@dataclass(frozen=True)
+class Strategy(Registered):
+    """Base of the strategies that choose records to be classified."""
+
+    def check(
+        self,
+        *,
+        multi_label: bool,
+        n_classes: int,
+        modalities: Sequence[str],
+        pool_size: int | None = None,
+        pairs: bool = False,
+        shared_space: bool = False,
+    ) -> None:
+        """As ``Registered.check``."""
+        if pairs:
+            raise StrategyUnsuited(
+                f"strategy {self.name!r} chooses records to be classified and this project pairs two pools; "
+                "use 'three_step' or another strategy that needs pairs"
+            )
         if pool_size is not None:
             self._check_size(pool_size)
         self._check_labels(multi_label)
+        if "shared_space" in self.needs and not shared_space:
+            raise StrategyUnsuited(self._without_space())
         if "two_modalities" in self.needs and len(modalities) < 2:
             raise StrategyUnsuited(
                 f"strategy {self.name!r} compares modalities and the project has {list(modalities)}; "
@@ -108,27 +150,32 @@ class Strategy(ABC):
                 "add a choice, or use 'random' or 'kmeans_cold_start'"
             )
 
+    def _without_space(self) -> str:
+        return (
+            f"strategy {self.name!r} compares image and text in one space, which only projects made from the "
+            "template 'cross_modal_retrieval' have; use 'auto' or another strategy without this need"
+        )
+
+    def _check_space(self, pool: Pool) -> None:
+        widths = [pool.features[name].shape[1] for name in ("image", "text") if name in pool.features]
+        if "shared_space" in self.needs and (len(widths) < 2 or widths[0] != widths[1]):
+            raise StrategyUnsuited(self._without_space())
+
     def _check_labels(self, multi_label: bool) -> None:
         if "single_label" in self.needs and multi_label:
             raise StrategyUnsuited(
                 f"strategy {self.name!r} is defined for single-choice projects only; choose another"
             )
 
-    def _check_size(self, records: int) -> None:
-        if self.max_pool is not None and records > self.max_pool:
-            raise PoolTooLarge(
-                f"strategy {self.name!r} takes {self.max_pool:,} records at most and the project has {records:,}; "
-                "use 'auto', 'badge' or 'margin', which take any number"
-            )
-
     def select(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Selection:
         """Pick ``batch_size`` unlabelled rows, or all there are if fewer. Same pool, seed and options, same picks.
 
         Raises InvalidOption for a negative ``batch_size``, PoolTooLarge above ``max_pool`` records and
-        StrategyUnsuited for several labels a record where they are not defined.
+        StrategyUnsuited for several labels a record, or vectors without a common space, where it is not defined.
         """
         self._check_size(len(pool))
         self._check_labels(pool.multi_label)
+        self._check_space(pool)
         if batch_size < 0:
             raise InvalidOption(f"batch_size is {batch_size}; it must be 0 or more")
         count = min(batch_size, len(pool) - int(pool.labelled.sum()))
@@ -160,6 +207,7 @@ class LabelledStrategy(Strategy):
         self._check_size(len(pool))
         self._check_labels(pool.multi_label)
         if not pool.labelled.any():
+            # There is no space before a model was trained.
             # Here and not above: the registry imports every strategy, and they import this module.
             from backend.strategies.registry import create_strategy
 

@@ -55,7 +55,6 @@ def test_configs_taken_from_label_studio_are_understood(
     ("name", "said"),
     [
         ("c1_image_K_captions", "takes its answers from the task"),
-        ("c2_caption_K_images_choices_html", "takes its answers from the task"),
         ("c3_caption_K_images_repeater", "Repeater"),
         ("c4_pairwise_two_images", "2 Image tags show different fields: 'left' ($left), 'right' ($right)"),
         ("c4b_pairwise_two_texts_one_image", "2 Text tags"),
@@ -113,6 +112,45 @@ def test_each_fault_has_one_line_that_names_it(parts: tuple[str, ...], said: str
 def test_what_is_no_label_config_is_refused(xml: str) -> None:
     with pytest.raises(LabelConfigUnsupported):
         TaskSchema.from_label_config(xml)
+
+
+PAIRING = '<Choices name="match" toName="image" value="$candidates" choice="single-radio"/>'
+
+
+def test_answers_listed_in_each_task_make_a_pairing_project() -> None:
+    schema = TaskSchema.from_label_config(CONFIGS["c2_caption_K_images_choices_html"])
+    assert (schema.kind, schema.from_name, schema.to_name, schema.choices) == ("pairing", "pick", "caption", ())
+    assert (schema.directions, schema.written, schema.multi_label) == (("text",), None, False)
+    area = '<View visibleWhen="choice-selected"><TextArea name="own" toName="image"/></View>'
+    both = read(IMAGE, TEXT, PAIRING, area)
+    assert (both.directions, both.written) == (("image", "text"), "own")
+    assert read(IMAGE, PAIRING).directions == ("image",)
+    assert read(IMAGE, TEXT, CHOICES).kind == "classification" and read(IMAGE, TEXT, CHOICES).directions == ()
+
+
+@pytest.mark.parametrize(
+    ("control", "said"),
+    [
+        (PAIRING.replace("$candidates", "$options"), 'only pairing projects list them in the task, as value="$cand'),
+        (PAIRING.replace("single-radio", "multiple"), 'set choice="single-radio"'),
+        (PAIRING.replace("/>", '><Choice value="none"/></Choices>'), "Choice tags of its own"),
+        (PAIRING.replace("$candidates", "$candidates[0]"), "takes its answers from the task"),
+    ],
+)
+def test_pairing_forms_that_cannot_be_read_back_are_refused(control: str, said: str) -> None:
+    with pytest.raises(LabelConfigUnsupported) as refused:
+        read(IMAGE, control)
+    assert said in str(refused.value) and len(str(refused.value)) <= 300
+
+
+def test_pairing_has_a_hash_of_its_own_that_follows_the_text_box() -> None:
+    hashes = {
+        read(IMAGE, PAIRING).config_hash,
+        read(IMAGE, TEXT, PAIRING).config_hash,
+        read(IMAGE, PAIRING, '<TextArea name="own" toName="image"/>').config_hash,
+        read(IMAGE, CHOICES.replace('name="label"', 'name="match"')).config_hash,
+    }
+    assert len(hashes) == 4
 
 
 def test_the_reason_and_constant_tags_are_never_data() -> None:

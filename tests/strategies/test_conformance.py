@@ -38,7 +38,14 @@ DRESSES = {
 }
 
 every_strategy = pytest.mark.parametrize("name", ALL)
+SHARED_SPACE = [name for name in ALL if "shared_space" in describe(name).needs]
 SINGLE_LABEL = [name for name in ALL if "single_label" in describe(name).needs]
+
+
+def project(name: str, **facts):
+    """What ``check`` is told of a project that suits the strategy, but for ``facts``."""
+    usual = {"multi_label": False, "n_classes": 5, "modalities": ("image", "text")}
+    return {**usual, "shared_space": name in SHARED_SPACE, **facts}
 
 
 def pick(name: str, pool: Pool, k: int, seed: int = 0, **options):
@@ -128,7 +135,7 @@ def test_selection_is_sound(name, case, k, pool_of):
 def test_selection_is_sound_in_every_dress(name, case, dress, pool_of):
     if POOLS[case].get("multi_label") and DRESSES[dress].get("balance") == "pcb":
         with pytest.raises(StrategyUnsuited, match="'pcb' is defined for single-choice"):
-            create_strategy(name, **DRESSES[dress]).check(multi_label=True, n_classes=5, modalities=("image", "text"))
+            create_strategy(name, **DRESSES[dress]).check(**project(name, multi_label=True))
         return
     pool = pool_of(case)
     selection = pick(name, pool, 9, **DRESSES[dress])
@@ -218,12 +225,30 @@ def test_probabilities_of_exactly_0_and_1_are_no_special_case(name, multi_label,
 def test_one_modality_is_enough_unless_declared_otherwise(name, make_pool):
     pool = make_pool(modalities=("text",))
     strategy = create_strategy(name)
+    if name in SHARED_SPACE:
+        with pytest.raises(StrategyUnsuited, match="compares image and text in one space"):
+            pick(name, pool, 7)
+        return
     if "two_modalities" in describe(name).needs:
         with pytest.raises(StrategyUnsuited, match="compares modalities"):
-            strategy.check(multi_label=False, n_classes=5, modalities=("text",))
+            strategy.check(**project(name, modalities=("text",)))
     else:
-        strategy.check(multi_label=False, n_classes=5, modalities=("text",))
+        strategy.check(**project(name, modalities=("text",)))
     assert_sound(pick(name, pool, 7), pool, 7)
+
+
+@every_strategy
+def test_a_project_without_a_common_space_is_refused_exactly_where_one_is_needed(name, make_pool):
+    strategy = create_strategy(name)
+    if name not in SHARED_SPACE:
+        strategy.check(**project(name, shared_space=True))
+        return
+    with pytest.raises(StrategyUnsuited, match="template 'cross_modal_retrieval'"):
+        strategy.check(**project(name, shared_space=False))
+    for n_labelled in (0, 20):
+        uneven = make_pool(n_labelled=n_labelled, change=lambda f: {**f, "text": f["text"][:, :7]})
+        with pytest.raises(StrategyUnsuited, match="template 'cross_modal_retrieval'"):
+            pick(name, uneven, 5)
 
 
 @every_strategy
@@ -231,10 +256,10 @@ def test_a_project_of_one_class_is_refused_where_predictions_are_needed(name):
     strategy = create_strategy(name)
     if "probabilities" in describe(name).needs:
         with pytest.raises(StrategyUnsuited, match="1 class"):
-            strategy.check(multi_label=False, n_classes=1, modalities=("image", "text"))
+            strategy.check(**project(name, n_classes=1))
     else:
-        strategy.check(multi_label=False, n_classes=1, modalities=("image", "text"))
-    strategy.check(multi_label=False, n_classes=2, modalities=("image", "text"))
+        strategy.check(**project(name, n_classes=1))
+    strategy.check(**project(name, n_classes=2))
 
 
 @every_strategy
@@ -246,20 +271,19 @@ def test_multi_label_is_refused_exactly_where_declared(name, pool_of):
                 pick(name, pool_of(case), 5)
     if "single_label" in describe(name).needs:
         with pytest.raises(StrategyUnsuited, match="single-choice"):
-            strategy.check(multi_label=True, n_classes=5, modalities=("image", "text"))
+            strategy.check(**project(name, multi_label=True))
     else:
-        strategy.check(multi_label=True, n_classes=5, modalities=("image", "text"))
+        strategy.check(**project(name, multi_label=True))
 
 
 @every_strategy
 def test_a_pool_above_the_declared_size_is_refused_when_configured(name):
-    project = {"multi_label": False, "n_classes": 5, "modalities": ("image", "text")}
     most = describe(name).max_pool
     strategy = create_strategy(name)
-    strategy.check(**project, pool_size=1_000_000 if most is None else most)
+    strategy.check(**project(name), pool_size=1_000_000 if most is None else most)
     if most is not None:
         with pytest.raises(PoolTooLarge, match=rf"'{name}' takes {most:,} .* has {most + 1:,}; use 'auto'"):
-            strategy.check(**project, pool_size=most + 1)
+            strategy.check(**project(name), pool_size=most + 1)
 
 
 @every_strategy

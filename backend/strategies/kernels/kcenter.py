@@ -68,21 +68,9 @@ def lazy_k_center(view: View, k: int, anchors: np.ndarray, candidates: np.ndarra
 
     Source: field.md section 2 (prototype); lazy greedy goes back to Minoux, 1978.
     """
-    with one_thread_if(len(view) < SEVERAL_THREADS_FROM):
-        search = _LazySearch(view, anchors, candidates)
-        while len(search.picks) < k:
-            before = len(search.picks)
-            # Many small products: on a busy machine a second thread waits more than it works.
-            with one_thread_if(True):
-                search.settle(k)
-            if len(search.picks) == k:
-                break
-            if len(search.picks) == before and not search.stale():
-                search.settle_ties(k)
-            elif len(search.picks) == before or search.spent >= search.refresh_cost():
-                search.refresh()
-    bounds = np.maximum(search.bound.astype(np.float64), 0.0)
-    return KCenter(np.array(search.picks, dtype=np.int64), search.radii(), bounds)
+    search = FarthestFirst(view, anchors, candidates)
+    search.until(k)
+    return search.found()
 
 
 def most_central(view: View, candidates: np.ndarray) -> int:
@@ -144,11 +132,19 @@ class _Centres:
         return out + np.einsum("ij,ij->i", block, block)
 
 
-class _LazySearch:
-    """bound[i] is the float32 squared distance of row i to the nearest of the first level[i] centres, 0 at rows
-    that cannot be picked (any more)."""
+class FarthestFirst:
+    """The search of ``lazy_k_center``, which can be looked at before it picks and goes on where it stopped.
+
+    bound[i] is the float32 squared distance of row i to the nearest of the first level[i] centres, -inf at rows that
+    cannot be picked (any more). Before the first pick every bound is up to date.
+    """
 
     def __init__(self, view: View, anchors: np.ndarray, candidates: np.ndarray) -> None:
+        self.small = len(view) < SEVERAL_THREADS_FROM
+        with one_thread_if(self.small):
+            self._begin(view, anchors, candidates)
+
+    def _begin(self, view: View, anchors: np.ndarray, candidates: np.ndarray) -> None:
         self.view, self.open = view, candidates.copy()
         self.centres = _Centres(view.rows(anchors))
         self.bound = np.zeros(len(view), dtype=np.float32)
@@ -167,6 +163,38 @@ class _LazySearch:
         self.bound[~self.open] = -np.inf
         self.level[:] = self.centres.count
         self.working = int(np.clip(len(view) // 64, *WORKING_ROWS))
+
+    def until(self, k: int) -> None:
+        """Go on until there are ``k`` picks in all; k <= number of candidates."""
+        with one_thread_if(self.small):
+            while len(self.picks) < k:
+                before = len(self.picks)
+                # Many small products: on a busy machine a second thread waits more than it works.
+                with one_thread_if(True):
+                    self.settle(k)
+                if len(self.picks) == k:
+                    break
+                if len(self.picks) == before and not self.stale():
+                    self.settle_ties(k)
+                elif len(self.picks) == before or self.spent >= self.refresh_cost():
+                    self.refresh()
+
+    def found(self) -> KCenter:
+        """What was picked so far."""
+        bounds = np.maximum(self.bound.astype(np.float64), 0.0)
+        return KCenter(np.array(self.picks, dtype=np.int64), self.radii(), bounds)
+
+    def radius(self) -> float:
+        """Distance of the farthest candidate to its nearest centre, in float64; before the first pick only."""
+        top = np.flatnonzero((self.bound >= self.bound.max() - 2.0 * self.slack) & self.open)
+        parts = (top[begin : begin + CHUNK_ROWS] for begin in range(0, len(top), CHUNK_ROWS))
+        with one_thread_if(True):
+            return float(np.sqrt(max(self._exact(self.view.rows(part)).max() for part in parts)))
+
+    def leave_out(self, rows: np.ndarray) -> None:
+        """These rows are no candidates any more."""
+        self.open[rows] = False
+        self.bound[rows] = -np.inf
 
     def stale(self) -> bool:
         """Whether some row with a large bound has not seen the latest centres."""

@@ -1,0 +1,181 @@
+"""Annotations of a pairing task -> one answer: a partner, none, a written caption, or nothing to learn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+from backend.errors import PairTaskInvalid
+from backend.labelstudio.annotations import Answer, counted_answers, read_answer, resolve_label
+from backend.labelstudio.pair_tasks import NONE, UNSURE, Modality
+from backend.labelstudio.schema import TaskSchema
+
+PairAnswerKind = Literal["pick", "none", "written", "unsure", "tie", "skipped", "unreadable", "open"]
+
+
+@dataclass(frozen=True)
+class PairQuery:
+    """What a task asks, as `pair_tasks.query_task` wrote it. Candidates are best first, not as shown."""
+
+    modality: Modality
+    item_id: str
+    key: str
+    purpose: str
+    round_number: int
+    model_version: str
+    candidate_ids: tuple[str, ...]
+    similarities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PairAnswer:
+    """What a task teaches.
+
+    Attributes
+    ----------
+    kind : "pick", "none", "written" or "unsure" are answers; "tie" stays out; "skipped" when all that was done is
+        skipping; "unreadable" when nothing fits the task (`problem` says why); "open" without annotations
+    partner_id, rank : with "pick", the candidate and its place among `query.candidate_ids` (0: the model's best)
+    text : with "written", the caption
+    annotators : whose answers decided, ascending
+    from_ground_truth : it is a ground truth, whatever the annotators said
+    """
+
+    kind: PairAnswerKind
+    query: PairQuery
+    partner_id: str | None = None
+    text: str | None = None
+    annotators: tuple[int, ...] = ()
+    from_ground_truth: bool = False
+    rank: int | None = None
+    problem: str | None = None
+
+
+def is_query(data: Mapping[str, Any]) -> bool:
+    """The task was made to ask for a pair; others in the same project are none of ours."""
+    return "query_key" in data
+
+
+def read_query(data: Mapping[str, Any]) -> PairQuery:
+    """What the task asks.
+
+    Raises
+    ------
+    PairTaskInvalid
+        Naming the field that is missing or has a value it cannot have.
+    """
+    modality = _text(data, "query_modality")
+    if modality not in ("image", "text"):
+        raise _invalid("query_modality", modality, "'image' or 'text'")
+    ids = data.get("candidate_ids")
+    if not isinstance(ids, list) or not ids or not all(isinstance(each, str) and each for each in ids):
+        raise _invalid("candidate_ids", ids, "a list of ids")
+    if len(set(ids)) != len(ids) or {NONE, UNSURE}.intersection(ids):
+        raise _invalid("candidate_ids", ids, "ids of items, each once")
+    similarities = data.get("candidate_sims")
+    if not isinstance(similarities, list) or len(similarities) != len(ids) or not all(map(_is_number, similarities)):
+        raise _invalid("candidate_sims", similarities, f"{len(ids)} numbers, one for each of candidate_ids")
+    number = data.get("round")
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise _invalid("round", number, "a whole number")
+    return PairQuery(
+        modality=cast(Modality, modality),
+        item_id=_text(data, "query_id"),
+        key=_text(data, "query_key"),
+        purpose=_text(data, "purpose"),
+        round_number=number,
+        model_version=_text(data, "model_version", may_be_empty=True),
+        candidate_ids=tuple(ids),
+        similarities=tuple(map(float, similarities)),
+    )
+
+
+def read_pair_answer(
+    schema: TaskSchema, data: Mapping[str, Any], annotations: Iterable[Mapping[str, Any]]
+) -> PairAnswer:
+    """Read a task as the API gives it, all its annotations at once.
+
+    Who has a vote, ground truth, skips and ties are those of `annotations.resolve_label`. Where "none of these"
+    has the majority and somebody in it wrote a caption for the query image, the latest caption is the answer.
+    What stands in the text box counts only beside "none of these": Label Studio itself drops it otherwise.
+
+    Raises
+    ------
+    PairTaskInvalid
+        The task's data are not those of a query. Strange annotations never raise.
+    """
+    query = read_query(data)
+    raw = list(annotations)
+    form = replace(schema, choices=(*query.candidate_ids, NONE, UNSURE), multi_label=False)
+    answers = [read_answer(form, annotation) for annotation in raw]
+    found = resolve_label(answers, multi_label=False)
+    if found.kind == "none":
+        return PairAnswer("open", query)
+    if found.kind == "unreadable":
+        problem = next((answer.problem for answer in answers if answer.problem), None)
+        return PairAnswer("unreadable", query, problem=problem)
+    if found.kind != "label" or found.choices is None:
+        return PairAnswer("skipped" if found.kind == "skipped" else "tie", query)
+    [choice] = found.choices
+    deciding = [answer for answer in counted_answers(answers) if answer.choices == found.choices]
+    people = tuple(sorted({answer.annotator_id for answer in deciding if answer.annotator_id is not None}))
+    answer = PairAnswer("pick", query, annotators=people, from_ground_truth=found.from_ground_truth)
+    if choice == UNSURE:
+        return replace(answer, kind="unsure")
+    if choice == NONE:
+        text = _written_text(schema, raw, deciding) if query.modality == "image" else None
+        return replace(answer, kind="none" if text is None else "written", text=text)
+    return replace(answer, partner_id=choice, rank=query.candidate_ids.index(choice))
+
+
+def answer_regions(schema: TaskSchema, choice: str, written: str | None = None) -> list[dict[str, Any]]:
+    """The `result` that the form would send for this choice, for programs that answer through the API."""
+    regions: list[dict[str, Any]] = [_region(schema.from_name, schema.to_name, "choices", {"choices": [choice]})]
+    if written is not None and schema.written is not None:
+        regions.append(_region(schema.written, schema.to_name, "textarea", {"text": [written]}))
+    return regions
+
+
+def _region(from_name: str, to_name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {"from_name": from_name, "to_name": to_name, "type": kind, "value": value}
+
+
+def _written_text(
+    schema: TaskSchema, annotations: Iterable[Mapping[str, Any]], deciding: Iterable[Answer]
+) -> str | None:
+    by_id = {int(annotation["id"]): annotation for annotation in annotations}
+    texts = [_text_of(schema, by_id[answer.annotation_id]) for answer in deciding]
+    return next((text for text in reversed(texts) if text), None)
+
+
+def _text_of(schema: TaskSchema, annotation: Mapping[str, Any]) -> str:
+    if schema.written is None:
+        return ""
+    parts: list[str] = []
+    for region in annotation.get("result") or ():
+        if isinstance(region, Mapping) and region.get("from_name") == schema.written:
+            value = region.get("value")
+            listed = value.get("text") if isinstance(value, Mapping) else None
+            # A box of one line is stored as a bare string by some importers.
+            parts += [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []
+    return " ".join(part.strip() for part in parts if isinstance(part, str) and part.strip())
+
+
+def _text(data: Mapping[str, Any], field: str, may_be_empty: bool = False) -> str:
+    value = data.get(field)
+    if not isinstance(value, str) or not (value or may_be_empty):
+        raise _invalid(field, value, "a text")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _invalid(field: str, value: Any, expected: str) -> PairTaskInvalid:
+    return PairTaskInvalid(
+        f"{field} = {str(value)[:80]!r} in the task's data: expected {expected}. The task was changed after it was"
+        " made, or is not one of this backend: delete it, and the next round asks again"
+    )

@@ -1,0 +1,1 @@
+"""Rounds of projects whose answers are pairs: two pools of items, questions for counterparts, pairs."""

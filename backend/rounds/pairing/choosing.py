@@ -1,0 +1,275 @@
+"""What a pairing round asks: the pools as arrays, the model on known pairs, the strategy's questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.labelstudio.pair_tasks import Modality
+from backend.learners.projection import ProjectionHead
+from backend.rounds.models import joint_start
+from backend.rounds.options import ProjectOptions
+from backend.rounds.pairing.settling import CONFLICT, Conflict, Settled
+from backend.rounds.services import Services
+from backend.store import catalogue
+from backend.store.tables import PairQueryRow
+from backend.strategies import Pairs, create_strategy
+from backend.strategies.pairing import MODALITIES, Query, conformal_candidates, farthest_of, other
+
+MOST_CANDIDATES = 8
+# Candidates looked at beyond those shown, so that some that were refused before can be left out.
+SPARE = 24
+
+
+@dataclass(frozen=True)
+class PairingArrays:
+    """The embedded items of a project, modality by modality; rows in the order of their numbers.
+
+    Attributes
+    ----------
+    numbers : modality -> (n,) int64, numbers of the catalogue, ascending
+    features : modality -> (n, D) float16, zero rows for what could not be read
+    states : modality -> (n,) "pool", "buffer" or "dropped"
+    """
+
+    numbers: dict[str, NDArray[np.int64]]
+    features: dict[str, NDArray[np.float16]]
+    states: dict[str, NDArray[np.str_]]
+
+    def rows(self, modality: str, numbers: Sequence[int] | set[int]) -> NDArray[np.int64]:
+        """Rows of those of these numbers that are embedded, ascending."""
+        return np.flatnonzero(np.isin(self.numbers[modality], np.fromiter(numbers, np.int64, len(numbers))))
+
+    def known(self, settled: Settled) -> NDArray[np.int64]:
+        """(p, 2) rows (image, text) of the pairs whose two sides are embedded."""
+        place = {m: {int(n): i for i, n in enumerate(self.numbers[m])} for m in MODALITIES}
+        found = [
+            (place["image"][image], place["text"][text])
+            for image, text in settled.pairs
+            if image in place["image"] and text in place["text"]
+        ]
+        return np.array(found, np.int64).reshape(-1, 2)
+
+    def buffered(self, size: int, settled: Settled) -> PairingArrays:
+        """The buffer of a stream, its ``size`` oldest items, with the pairs known so far (unaligned.md section 3)."""
+        waiting = np.sort(np.concatenate([self.numbers[m][self.states[m] == "buffer"] for m in MODALITIES]))[:size]
+        wanted = np.concatenate([waiting, np.fromiter(settled.paired, np.int64, len(settled.paired))])
+        kept = {m: np.isin(self.numbers[m], wanted) for m in MODALITIES}
+        return PairingArrays(
+            {m: self.numbers[m][kept[m]] for m in MODALITIES},
+            {m: self.features[m][kept[m]] for m in MODALITIES},
+            {m: self.states[m][kept[m]] for m in MODALITIES},
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a round asks. kept: items of the buffer of a stream that stay for the next one."""
+
+    questions: list[Question]
+    kept: set[int]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that is to be asked, in numbers of the catalogue."""
+
+    modality: Modality
+    item: int
+    candidates: list[int]
+    similarities: list[float]
+    purpose: str
+    why: str
+    figures: dict[str, float]
+
+
+def load_catalogue(services: Services, project_id: int) -> PairingArrays:
+    """Read what is embedded."""
+    rows = catalogue.vector_rows(services.store, project_id, services.encoder_id)
+    vectors = services.vectors()
+    mine = {m: [row for row in rows if row.modality == m] for m in MODALITIES}
+    return PairingArrays(
+        {m: np.array([row.number for row in mine[m]], np.int64) for m in MODALITIES},
+        {
+            m: vectors.gather(m, np.array([row.row for row in mine[m]], np.int64))
+            if vectors is not None
+            else np.zeros((0, 1), np.float16)
+            for m in MODALITIES
+        },
+        {m: np.array([row.state for row in mine[m]], np.str_) for m in MODALITIES},
+    )
+
+
+def fit_projection(
+    services: Services, arrays: PairingArrays, known: NDArray[np.int64], options: ProjectOptions, seed: int
+) -> ProjectionHead:
+    """The shared space, trained on the known pairs; each round starts from the same point.
+
+    That is the encoder's own space where image and text have one, the projection that ships for the encoder, or
+    random directions, in which similarities mean nothing until there are pairs.
+    """
+    start = joint_start(services, arrays.features)
+    return ProjectionHead.fit(arrays.features, known, loss=options.alignment_loss, start=start, seed=seed)
+
+
+def choose_questions(
+    arrays: PairingArrays,
+    head: ProjectionHead,
+    settled: Settled,
+    asked: Sequence[PairQueryRow],
+    options: ProjectOptions,
+    directions: Sequence[str],
+    count: int,
+    seed: int,
+) -> Choice:
+    """``count`` questions by the strategy, after those that settle conflicts; fewer where nothing is left to ask."""
+    joint = {m: head.embed(m, arrays.features[m]) for m in MODALITIES}
+    questions = [
+        _conflict_question(arrays, joint, conflict, directions)
+        for conflict in settled.conflicts
+        if not _asked_already(conflict, asked)
+    ][:count]
+    if not all(len(arrays.numbers[m]) for m in MODALITIES) or len(questions) == count:
+        return Choice(questions, set())
+    waiting = {q.item for q in asked if q.answer in ("open", "tie", "unreadable", "skipped")}
+    allowed = {m: _allowed(arrays, m, settled.resting | waiting, options) for m in MODALITIES}
+    pairs = Pairs(
+        arrays.features,
+        joint,
+        arrays.known(settled),
+        allowed,
+        options.one_to_one,
+        {m: arrays.states[m] == pool_state(options) for m in MODALITIES},
+        _history(asked),
+    )
+    shown = candidates_shown(asked, options)
+    strategy = create_strategy(
+        options.strategy,
+        audit_share=options.audit_share,
+        **{**options.strategy_options, "directions": _directions(directions, options)},
+    )
+    selection = strategy.select(pairs, count - len(questions), np.random.default_rng(seed), candidates=shown + SPARE)
+    questions += [
+        question
+        for query in selection.queries
+        if (question := _question(arrays, joint, query, settled.refused, shown)).candidates
+    ]
+    kept = farthest_of(pairs, selection, options.stream_keep) if options.stream_keep else {}
+    return Choice(questions, {int(arrays.numbers[m][row]) for m, rows in kept.items() for row in rows})
+
+
+def pool_state(options: ProjectOptions) -> str:
+    """State of the items that are asked about and offered: the pool of a stream is its buffer."""
+    return "buffer" if options.stream_buffer else "pool"
+
+
+def candidates_shown(asked: Sequence[PairQueryRow], options: ProjectOptions) -> int:
+    """How many candidates a question shows: as set, or as many as the control sample says are enough."""
+    if options.coverage is None:
+        return options.candidates
+    ranks = {audit: _ranks(asked, audit) for audit in (True, False)}
+    if not ranks[True]:
+        return MOST_CANDIDATES
+    return conformal_candidates(ranks[True], 1 - options.coverage, MOST_CANDIDATES, acquired=ranks[False]).k
+
+
+def _ranks(asked: Sequence[PairQueryRow], audit: bool) -> list[float]:
+    """Rank of the truth of each answered question, 1 = best; infinite where it was not among the candidates."""
+    found = []
+    for query in asked:
+        if (query.purpose == "audit") == audit and query.answer in ("pick", "none", "written"):
+            here = query.partner in query.candidates
+            found.append(query.candidates.index(query.partner) + 1.0 if here else float("inf"))
+    return found
+
+
+def _allowed(arrays: PairingArrays, modality: str, left_out: set[int], options: ProjectOptions) -> NDArray[np.bool_]:
+    mask: NDArray[np.bool_] = arrays.states[modality] == pool_state(options)
+    mask[arrays.rows(modality, left_out)] = False
+    return mask
+
+
+def _history(asked: Sequence[PairQueryRow]) -> tuple[str, ...]:
+    """The modality that most questions of each round asked about, oldest round first."""
+    of_round: dict[int, list[str]] = {}
+    for query in asked:
+        if query.purpose == "query":
+            of_round.setdefault(query.round_number, []).append(query.modality)
+    return tuple(max(MODALITIES, key=names.count) for _, names in sorted(of_round.items()))
+
+
+def _directions(directions: Sequence[str], options: ProjectOptions) -> str:
+    """What may be asked about: what the form can show, unless the project wants less."""
+    return str(options.strategy_options.get("directions", "both")) if len(directions) > 1 else directions[0]
+
+
+def _question(
+    arrays: PairingArrays,
+    joint: Mapping[str, np.ndarray],
+    query: Query,
+    refused: Mapping[int, set[int]],
+    shown: int,
+) -> Question:
+    item = int(arrays.numbers[query.modality][query.item])
+    offered = other(query.modality)
+    rows = [r for r in query.candidates if int(arrays.numbers[offered][r]) not in refused.get(item, ())][:shown]
+    similarities = joint[offered][rows] @ joint[query.modality][query.item]
+    control = query.figures.get("control", 0.0) > 0
+    return Question(
+        modality=query.modality,  # type: ignore[arg-type]
+        item=item,
+        candidates=[int(arrays.numbers[offered][r]) for r in rows],
+        similarities=[round(float(s), 5) for s in similarities],
+        purpose="audit" if control else "query",
+        why="control" if control else query.why,
+        figures={name: round(value, 6) for name, value in query.figures.items()},
+    )
+
+
+def _conflict_question(
+    arrays: PairingArrays, joint: Mapping[str, np.ndarray], conflict: Conflict, directions: Sequence[str]
+) -> Question:
+    """Ask the contested item which of the two it belongs to; where the form cannot, the later question again."""
+    later = conflict.later
+    contested = other(later.modality) if conflict.item != later.item else later.modality
+    if contested in directions and conflict.item != later.item:
+        claimants = [conflict.earlier.item, later.item]
+        similarities = _similarities(arrays, joint, contested, conflict.item, claimants)
+        order = np.argsort(-np.array(similarities), kind="stable")
+        return Question(
+            contested,  # type: ignore[arg-type]
+            conflict.item,
+            [claimants[i] for i in order],
+            [similarities[i] for i in order],
+            CONFLICT,
+            CONFLICT,
+            {},
+        )
+    return Question(
+        later.modality,  # type: ignore[arg-type]
+        later.item,
+        list(later.candidates),
+        list(later.similarities),
+        CONFLICT,
+        CONFLICT,
+        {},
+    )
+
+
+def _similarities(
+    arrays: PairingArrays, joint: Mapping[str, np.ndarray], modality: str, item: int, candidates: Sequence[int]
+) -> list[float]:
+    def vector(side: str, number: int) -> np.ndarray:
+        rows = arrays.rows(side, [number])
+        return joint[side][rows[0]] if len(rows) else np.zeros(joint[side].shape[1], np.float32)
+
+    query = vector(modality, item)
+    return [round(float(query @ vector(other(modality), number)), 5) for number in candidates]
+
+
+def _asked_already(conflict: Conflict, asked: Sequence[PairQueryRow]) -> bool:
+    involved = {conflict.item, conflict.later.item}
+    return any(q.purpose == CONFLICT and q.item in involved and q.answer != "deleted" for q in asked)

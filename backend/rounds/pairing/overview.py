@@ -1,0 +1,84 @@
+"""The state of a pairing project: items, questions, pairs, contradictions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from backend.rounds.pairing.choosing import candidates_shown
+from backend.rounds.pairing.round import settled_pairs
+from backend.rounds.services import Services, options_of
+from backend.store import catalogue, pair_queries, projects
+
+
+def overview(services: Services, project_id: int) -> dict[str, Any]:
+    """Counts of items by modality and state, questions by answer, pairs, conflicts, and how good suggestions are.
+
+    found_first, found: share of the answered control questions whose counterpart was the model's first guess, and
+    among the candidates.
+    """
+    project = projects.get(services.store, project_id)
+    options = options_of(project)
+    asked = pair_queries.every(services.store, project_id)
+    settled = settled_pairs(services, project_id, asked, project.round_number + 1, options)
+    control = [q for q in asked if q.purpose == "audit" and q.answer in ("pick", "none", "written")]
+    hits = [q.candidates.index(q.partner) for q in control if q.partner in q.candidates]
+    return {
+        "items": catalogue.counts(services.store, project_id, services.encoder_id),
+        "questions": dict(Counter(q.answer for q in asked)),
+        "pairs": len(settled.pairs),
+        "conflicts": [
+            {"tasks": [c.earlier.task_id, c.later.task_id], "item": _name(services, project_id, c.item)}
+            for c in settled.conflicts
+        ],
+        "candidates_shown": candidates_shown(asked, options),
+        "control_questions": len(control),
+        "found_first": sum(rank == 0 for rank in hits) / len(control) if control else None,
+        "found": len(hits) / len(control) if control else None,
+        "unreadable": [
+            f"{item.item_id}: {item.problem}"
+            for item in catalogue.every(services.store, project_id).values()
+            if item.problem
+        ],
+    }
+
+
+def overview_lines(found: dict[str, Any]) -> list[str]:
+    """The overview in lines a person reads."""
+    lines = [
+        f"{modality:6s} " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        for modality, counts in sorted(found["items"].items())
+    ]
+    lines.append(f"pairs  {found['pairs']}, {len(found['conflicts'])} conflicts")
+    lines.append(
+        "asked  " + (", ".join(f"{n} {kind}" for kind, n in sorted(found["questions"].items())) or "nothing")
+    )
+    if found["control_questions"]:
+        lines.append(
+            f"of {found['control_questions']} control questions the counterpart was the first guess in"
+            f" {found['found_first']:.0%} and among the candidates in {found['found']:.0%}"
+        )
+    lines += [f"CONFLICT {c['item']}: tasks {c['tasks'][0]} and {c['tasks'][1]}" for c in found["conflicts"]]
+    return lines + [f"UNREADABLE {line}" for line in found["unreadable"]]
+
+
+def pair_rows(services: Services, project_id: int) -> Iterator[dict[str, Any]]:
+    """The pairs in the order they were answered."""
+    project = projects.get(services.store, project_id)
+    asked = pair_queries.every(services.store, project_id)
+    settled = settled_pairs(services, project_id, asked, project.round_number + 1, options_of(project))
+    items = catalogue.every(services.store, project_id)
+    task_of = {q.key: q.task_id for q in asked}
+    for (image, text), key in settled.pairs.items():
+        yield {
+            "image": items[image].item_id,
+            "text": items[text].item_id,
+            "text_content": items[text].content,
+            "task": task_of[key],
+        }
+
+
+def _name(services: Services, project_id: int, number: int) -> str:
+    found = catalogue.every(services.store, project_id, [number])
+    return found[number].item_id if number in found else str(number)

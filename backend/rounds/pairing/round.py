@@ -1,0 +1,123 @@
+"""One round of a pairing project: settle -> fit -> choose -> ask -> publish."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backend.labelstudio.schema import TaskSchema
+from backend.rounds.options import ProjectOptions
+from backend.rounds.pairing.asking import ask, note_questions, withdraw
+from backend.rounds.pairing.choosing import choose_questions, fit_projection, load_catalogue
+from backend.rounds.pairing.settling import CONFLICT, Settled, settle
+from backend.rounds.publishing import publish
+from backend.rounds.selection import Place
+from backend.rounds.services import Services, options_of
+from backend.store import catalogue, pair_queries, projects, rounds, tasks
+from backend.store.tables import PairQueryRow, Round
+from backend.strategies.pairing import MODALITIES
+
+if TYPE_CHECKING:
+    from backend.rounds.pipeline import Progress
+
+
+def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, progress: Progress) -> None:
+    """Everything between the sync of a round and its end."""
+    store, project_id = services.store, opened.project_id
+    options = options_of(projects.get(store, project_id))
+    asked = pair_queries.every(store, project_id)
+    settled = settled_pairs(services, project_id, asked, opened.number, options)
+    arrays = load_catalogue(services, project_id)
+    if options.stream_buffer:
+        arrays = arrays.buffered(options.stream_buffer, settled)
+    known = arrays.known(settled)
+    progress.counts |= {
+        "embedded": sum(len(numbers) for numbers in arrays.numbers.values()),
+        "answered": tasks.counts(store, project_id, services.encoder_id).by_label.get("label", 0),
+        "labels": sum(q.answer not in ("open", "withdrawn", "deleted") for q in asked),
+        "pairs": len(settled.pairs),
+        "conflicts": len(settled.conflicts),
+    }
+    progress("synced")
+
+    head = fit_projection(services, arrays, known, options, opened.seed)
+    path = rounds.save_head(store, opened, *head.state())
+    rounds.reach(store, opened.id, "saved", head=str(path.relative_to(store.data_dir)))
+    progress("fitted")
+
+    unfinished = _unfinished(services, project_id, asked, settled)
+    chosen = choose_questions(
+        arrays,
+        head,
+        settled,
+        asked,
+        options,
+        schema.directions,
+        max(0, options.batch_size - len(unfinished)),
+        opened.seed,
+    )
+    note_questions(services, opened, chosen.questions)
+    if options.stream_buffer:
+        # Asked about or not, the buffer is done with. Its questions are noted, so a crash from here on loses none.
+        waiting = {int(n) for m in MODALITIES for n in arrays.numbers[m][arrays.states[m] == "buffer"]}
+        catalogue.set_state(store, project_id, waiting - chosen.kept, "dropped")
+    progress("selected")
+
+    progress.counts["asked"] = ask(services, schema, project_id, opened.version, progress)
+    progress("asked")
+    places = _places(services, opened, settled)
+    progress.counts |= {"queue": len(places), "batch": sum(place.role != "reserve" for place in places)}
+    if not places:
+        rounds.close(store, opened.id, "empty")
+        return
+    published = publish(services, opened, schema, places, {}, progress)
+    progress.counts["published"] = len(published)
+    progress("cleared")
+
+
+def settled_pairs(
+    services: Services, project_id: int, asked: Sequence[PairQueryRow], round_number: int, options: ProjectOptions
+) -> Settled:
+    """What all answers so far come to."""
+    written = {
+        item.written: number
+        for number, item in catalogue.every(services.store, project_id).items()
+        if item.written and item.state != "dropped"
+    }
+    return settle(asked, written, round_number, one_to_one=options.one_to_one)
+
+
+def _unfinished(
+    services: Services, project_id: int, asked: Sequence[PairQueryRow], settled: Settled
+) -> list[PairQueryRow]:
+    """Open questions of rounds that were cut off, which count into this batch; those no longer needed are withdrawn.
+
+    A question is no longer needed once its item got a counterpart through another one.
+    """
+    published = {r.number for r in rounds.of_project(services.store, project_id, "published")}
+    still_open = [q for q in asked if q.answer == "open"]
+    idle = [q for q in still_open if q.item in settled.paired and q.purpose != CONFLICT]
+    withdraw(services, project_id, idle)
+    gone = {q.key for q in idle}
+    return [q for q in still_open if q.key not in gone and q.round_number not in published]
+
+
+def _places(services: Services, opened: Round, settled: Settled) -> list[Place]:
+    """The questions nobody has answered: conflicts first, then the batch of this round, then older ones."""
+    still_open = [
+        q for q in pair_queries.every(services.store, opened.project_id) if q.answer == "open" and q.task_id
+    ]
+    published = {r.number for r in rounds.of_project(services.store, opened.project_id, "published")}
+    fresh = [q for q in still_open if q.round_number not in published]
+    fresh.sort(key=lambda q: (q.purpose != CONFLICT, _shuffled(opened, q)))
+    older = sorted((q for q in still_open if q.round_number in published), key=lambda q: (-q.round_number, q.key))
+    return [Place(q.task_id, "control" if q.purpose == "audit" else "batch", q.why, q.figures) for q in fresh] + [
+        Place(q.task_id, "reserve", "reserve", q.figures) for q in older
+    ]
+
+
+def _shuffled(opened: Round, question: PairQueryRow) -> float:
+    # A batch is asked whole: a random order keeps control samples from standing together.
+    return float(np.random.default_rng([opened.seed, question.item]).random())

@@ -1,0 +1,201 @@
+"""The two pools of a pairing project: images and texts, their vectors, and whether they may be asked about."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import and_, func, select, update
+
+from backend.store.database import Store
+from backend.store.tables import CatalogueItem, Vector
+from backend.store.tasks import CHUNK
+
+
+@dataclass(frozen=True)
+class NewItem:
+    """An item to add; ``written``: the key of the query whose answer it is."""
+
+    item_id: str
+    modality: str
+    content: str
+    written: str = ""
+
+
+class ItemRow(NamedTuple):
+    """An embedded item and where its vector lies; row -1: it could not be read."""
+
+    number: int
+    item_id: str
+    modality: str
+    state: str
+    row: int
+
+
+def add(store: Store, project_id: int, items: Iterable[NewItem], *, state: str = "pool") -> int:
+    """Add items, or change the content of those whose id is known; tells how many were new or changed.
+
+    A known item keeps its number and its pairs; with a new content it is embedded again.
+    """
+    pending = {item.item_id: item for item in items}
+    ids, changed = list(pending), 0
+    with store.writing() as session:
+        last = session.scalar(select(func.max(CatalogueItem.number)).where(CatalogueItem.project_id == project_id))
+        number = last or 0
+        for start in range(0, len(ids), CHUNK):
+            chunk = ids[start : start + CHUNK]
+            known = {row.item_id: row for row in session.scalars(_by_id(project_id, chunk))}
+            for item_id in chunk:
+                item, row = pending[item_id], known.get(item_id)
+                if row is None:
+                    number += 1
+                    changed += 1
+                    session.add(
+                        CatalogueItem(
+                            project_id=project_id,
+                            number=number,
+                            item_id=item_id,
+                            modality=item.modality,
+                            content=item.content,
+                            written=item.written,
+                            state=state,
+                            embed_order=random.random(),
+                            added_at=time.time(),
+                        )
+                    )
+                elif (row.modality, row.content, row.state) != (item.modality, item.content, state):
+                    changed += 1
+                    if row.content != item.content:
+                        row.content, row.embedded_with = item.content, ""
+                    if row.state == "dropped":
+                        row.state = state
+    return changed
+
+
+def modalities_of(store: Store, project_id: int, item_ids: Iterable[str]) -> dict[str, str]:
+    """Modality of each of these items that is known."""
+    wanted, found = list(item_ids), {}
+    with store.reading() as session:
+        for start in range(0, len(wanted), CHUNK):
+            for row in session.scalars(_by_id(project_id, wanted[start : start + CHUNK])):
+                found[row.item_id] = row.modality
+    return found
+
+
+def every(store: Store, project_id: int, numbers: Iterable[int] | None = None) -> dict[int, CatalogueItem]:
+    """Number to item: these, or (default) all of the project."""
+    query = select(CatalogueItem).where(CatalogueItem.project_id == project_id).order_by(CatalogueItem.number)
+    with store.reading() as session:
+        if numbers is None:
+            return {item.number: item for item in session.scalars(query)}
+        wanted, found = sorted(set(numbers)), {}
+        for start in range(0, len(wanted), CHUNK):
+            part = query.where(CatalogueItem.number.in_(wanted[start : start + CHUNK]))
+            found.update({item.number: item for item in session.scalars(part)})
+        return found
+
+
+def numbers_of(store: Store, project_id: int, item_ids: Iterable[str]) -> dict[str, int]:
+    """Number of each of these ids that is known."""
+    wanted, found = list(item_ids), {}
+    with store.reading() as session:
+        for start in range(0, len(wanted), CHUNK):
+            for row in session.scalars(_by_id(project_id, wanted[start : start + CHUNK])):
+                found[row.item_id] = row.number
+    return found
+
+
+def vector_rows(store: Store, project_id: int, encoder_id: str) -> list[ItemRow]:
+    """Embedded items in the order of their numbers, whatever their state."""
+    joined = and_(
+        Vector.encoder_id == encoder_id,
+        Vector.modality == CatalogueItem.modality,
+        Vector.content_hash == CatalogueItem.content_hash,
+    )
+    query = (
+        select(
+            CatalogueItem.number,
+            CatalogueItem.item_id,
+            CatalogueItem.modality,
+            CatalogueItem.state,
+            func.coalesce(Vector.row, -1),
+        )
+        .outerjoin(Vector, joined)
+        .where(CatalogueItem.project_id == project_id, CatalogueItem.embedded_with == encoder_id)
+        .order_by(CatalogueItem.number)
+    )
+    with store.reading() as session:
+        return [ItemRow(*row) for row in session.execute(query).all()]
+
+
+def to_embed(store: Store, project_id: int, encoder_id: str, limit: int) -> list[CatalogueItem]:
+    """The next items without vectors, in the order of a uniform draw."""
+    with store.reading() as session:
+        return list(
+            session.scalars(
+                select(CatalogueItem)
+                .where(CatalogueItem.project_id == project_id, CatalogueItem.embedded_with != encoder_id)
+                .order_by(CatalogueItem.embed_order)
+                .limit(limit)
+            )
+        )
+
+
+def embedded(store: Store, project_id: int, encoder_id: str, outcomes: Mapping[int, tuple[str, str, str]]) -> None:
+    """Note number -> (content, hash, problem); an item whose content changed meanwhile keeps waiting."""
+    with store.writing() as session:
+        for number, (content, digest, problem) in outcomes.items():
+            session.execute(
+                update(CatalogueItem)
+                .where(
+                    CatalogueItem.project_id == project_id,
+                    CatalogueItem.number == number,
+                    CatalogueItem.content == content,
+                )
+                .values(embedded_with=encoder_id, content_hash=digest, problem=problem)
+            )
+
+
+def set_state(store: Store, project_id: int, numbers: Iterable[int], state: str) -> None:
+    """Put these items into a state."""
+    pending = sorted(set(numbers))
+    with store.writing() as session:
+        for start in range(0, len(pending), CHUNK):
+            session.execute(
+                update(CatalogueItem)
+                .where(
+                    CatalogueItem.project_id == project_id,
+                    CatalogueItem.number.in_(pending[start : start + CHUNK]),
+                )
+                .values(state=state)
+            )
+
+
+def counts(store: Store, project_id: int, encoder_id: str) -> dict[str, dict[str, int]]:
+    """modality -> state -> items; besides "embedded" and "unreadable" of each modality."""
+    found: dict[str, dict[str, int]] = {}
+    mine = CatalogueItem.project_id == project_id
+    with store.reading() as session:
+        for modality, state, count in session.execute(
+            select(CatalogueItem.modality, CatalogueItem.state, func.count())
+            .where(mine)
+            .group_by(CatalogueItem.modality, CatalogueItem.state)
+        ):
+            found.setdefault(modality, {})[state] = count
+        for name, where in (
+            ("embedded", CatalogueItem.embedded_with == encoder_id),
+            ("unreadable", CatalogueItem.problem != ""),
+        ):
+            rows: Sequence[Any] = session.execute(
+                select(CatalogueItem.modality, func.count()).where(mine, where).group_by(CatalogueItem.modality)
+            ).all()
+            for modality, count in rows:
+                found[modality][name] = count
+    return found
+
+
+def _by_id(project_id: int, item_ids: Sequence[str]) -> Any:
+    return select(CatalogueItem).where(CatalogueItem.project_id == project_id, CatalogueItem.item_id.in_(item_ids))

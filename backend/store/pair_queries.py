@@ -1,0 +1,94 @@
+"""Questions for counterparts: chosen, asked, answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import select, update
+
+from backend.store.database import Store
+from backend.store.tables import PairQueryRow
+from backend.store.tasks import CHUNK
+
+
+def choose(store: Store, project_id: int, queries: Iterable[dict[str, Any]]) -> None:
+    """Note what a round is about to ask; a key that is there already is left as it is."""
+    with store.writing() as session:
+        store.upsert(session, PairQueryRow, [{**_blank(), **q, "project_id": project_id} for q in queries], [])
+
+
+def every(store: Store, project_id: int) -> list[PairQueryRow]:
+    """All questions of a project, the oldest round first, in the order they were chosen."""
+    with store.reading() as session:
+        return list(
+            session.scalars(
+                select(PairQueryRow)
+                .where(PairQueryRow.project_id == project_id)
+                .order_by(PairQueryRow.round_number, PairQueryRow.key)
+            )
+        )
+
+
+def asked(store: Store, project_id: int, task_of: Mapping[str, int]) -> None:
+    """Note the task of each key."""
+    with store.writing() as session:
+        for key, task_id in task_of.items():
+            session.execute(update(PairQueryRow).where(_is(project_id, key)).values(task_id=task_id))
+
+
+def by_key(store: Store, project_id: int, keys: Iterable[str]) -> dict[str, PairQueryRow]:
+    """The questions of these keys, as far as they are ours."""
+    wanted, found = list(keys), {}
+    with store.reading() as session:
+        for start in range(0, len(wanted), CHUNK):
+            part = PairQueryRow.key.in_(wanted[start : start + CHUNK])
+            for row in session.scalars(select(PairQueryRow).where(PairQueryRow.project_id == project_id, part)):
+                found[row.key] = row
+    return found
+
+
+def answered(store: Store, project_id: int, answers: Iterable[dict[str, Any]]) -> int:
+    """Replace the answers of these keys (key, task_id, answer, partner, answered_at); tells how many differ now."""
+    changed = 0
+    with store.writing() as session:
+        for answer in answers:
+            row = session.get(PairQueryRow, (project_id, answer["key"]))
+            if row is None:
+                continue
+            changed += (row.answer, row.partner) != (answer["answer"], answer["partner"])
+            for name in ("task_id", "answer", "partner", "answered_at"):
+                setattr(row, name, answer[name])
+    return changed
+
+
+def reopen(store: Store, project_id: int, task_ids: Iterable[int]) -> None:
+    """The tasks of these questions are gone from Label Studio, and so are their answers."""
+    pending = list(task_ids)
+    with store.writing() as session:
+        for start in range(0, len(pending), CHUNK):
+            session.execute(
+                update(PairQueryRow)
+                .where(
+                    PairQueryRow.project_id == project_id,
+                    PairQueryRow.task_id.in_(pending[start : start + CHUNK]),
+                )
+                .values(answer="deleted", partner=0)
+            )
+
+
+def _is(project_id: int, key: str) -> Any:
+    return (PairQueryRow.project_id == project_id) & (PairQueryRow.key == key)
+
+
+def _blank() -> dict[str, Any]:
+    return {
+        "task_id": 0,
+        "similarities": [],
+        "purpose": "query",
+        "why": "",
+        "figures": {},
+        "answer": "open",
+        "partner": 0,
+        "answered_at": "",
+    }

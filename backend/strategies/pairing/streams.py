@@ -1,0 +1,322 @@
+"""Items that arrive one after the other: a buffer that becomes a round, and a decision on each item."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from backend.errors import InvalidOption, PairsInvalid, StreamStateInvalid
+from backend.strategies.kernels.views import squared_euclidean
+from backend.strategies.pairing.covering import Coverage
+from backend.strategies.pairing.matching import Matching
+from backend.strategies.pairing.pairs import MODALITIES, Pairs, PairSelection
+from backend.strategies.pairing.spaces import Space
+
+# Paired items that distances are taken to at once.
+ANCHOR_ROWS = 4096
+
+
+def buffer_pairs(
+    features: Mapping[str, np.ndarray],
+    joint: Mapping[str, np.ndarray],
+    memory_features: Mapping[str, np.ndarray],
+    memory_joint: Mapping[str, np.ndarray],
+    *,
+    one_to_one: bool = True,
+    rounds_asked: tuple[str, ...] = (),
+) -> Pairs:
+    """A full buffer as pools, with the p pairs aligned so far as known ones: row i of each memory is pair i.
+
+    Rows of the buffer come first and keep their numbers; those of the memory follow and are never candidates, with
+    many-to-many too. Embed the memory again with the current model. Source: unaligned.md section 3; the paper states
+    the buffer, the rest is ours. Raises PairsInvalid where the memories are of unequal length.
+    """
+    lengths = sorted({len(memory[m]) for memory in (memory_features, memory_joint) for m in MODALITIES})
+    if len(lengths) > 1:
+        raise PairsInvalid(f"the memories hold {lengths} rows; row i of each is pair i, so give equally many")
+    count = lengths[0]
+    known = np.stack([len(features[modality]) + np.arange(count) for modality in MODALITIES], axis=1)
+    own = {m: np.arange(len(features[m]) + count) < len(features[m]) for m in MODALITIES}
+    return Pairs(
+        {m: np.concatenate([features[m], memory_features[m]]) for m in MODALITIES},
+        {m: np.concatenate([joint[m], memory_joint[m]]) for m in MODALITIES},
+        known.astype(np.int64),
+        own,
+        one_to_one,
+        own,
+        rounds_asked,
+    )
+
+
+def farthest_of(
+    pairs: Pairs, selection: PairSelection, keep: int, *, space: str = "joint", distance: str = "cosine"
+) -> dict[str, np.ndarray]:
+    """Modality -> rows, ascending, of the ``keep`` items in all that are worth a place in the next buffer: those not
+    asked about with the largest distance to the nearest paired one, relative to the radius of their modality.
+
+    Ties: images, then the lowest row. Source: unaligned.md section 3; the measure is ours.
+    """
+    measure, names, numbers = [], [], []
+    for place, modality in enumerate(MODALITIES):
+        mask = pairs.open(modality)
+        mask[selection.items(modality)] = False
+        if mask.any():
+            found = Coverage.of(
+                Space.of(pairs, modality, space, distance),
+                pairs.paired(modality),
+                mask,
+                pairs.present[modality],
+                spread=False,
+            )
+            rows = np.flatnonzero(mask)
+            measure.append(found.distance[rows] / (found.radius or 1.0))
+            names.append(np.full(len(rows), place))
+            numbers.append(rows)
+    if not measure:
+        return {modality: np.empty(0, dtype=np.int64) for modality in MODALITIES}
+    which, row = np.concatenate(names), np.concatenate(numbers)
+    kept = np.lexsort((row, which, -np.round(np.concatenate(measure), 6)))[:keep]
+    return {m: np.sort(row[kept][which[kept] == place]) for place, m in enumerate(MODALITIES)}
+
+
+def item_figures(
+    pairs: Pairs, modality: str, items: np.ndarray, *, space: str = "joint", distance: str = "cosine"
+) -> tuple[np.ndarray, np.ndarray]:
+    """(cover, margin) of some items, what ``ItemStream`` decides by: distance to the nearest paired item of their
+    modality (inf while there is none) and s1 - s2 among the candidates (inf with fewer than two); float64.
+
+    Reads only these items, the paired ones and the candidates.
+    """
+    own = Space.of(pairs, modality, space, distance)
+    paired = pairs.paired(modality)
+    squared = np.full(len(items), np.inf)
+    vectors = own.rows(items).astype(np.float64)
+    for begin in range(0, len(paired), ANCHOR_ROWS):
+        anchors = own.rows(paired[begin : begin + ANCHOR_ROWS]).astype(np.float64)
+        np.minimum(squared, squared_euclidean(vectors, anchors).min(axis=1), out=squared)
+    return own.distance(squared), Matching.of(pairs, modality).best(items, 2).margin
+
+
+@dataclass
+class BufferedStream:
+    """Ids of the items that arrived and wait for a round; a full buffer is a round.
+
+    size: items of both modalities together; keep: how many of them ``close`` may carry over; waiting: (modality, id)
+    in the order of arrival, of which the first ``size`` are the buffer: what arrives while a round is made waits for
+    the next. The paper states that it uses a buffer; what is done with the rest of it is ours (unaligned.md
+    section 3). Vectors are not kept: they are looked up when the round is made, with the model of that moment.
+    Nothing is lost by a restart: ``state`` is all there is, and until ``close`` the same round can be made again.
+    """
+
+    size: int
+    keep: int = 0
+    waiting: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.size < 2:
+            raise InvalidOption(f"size is {self.size}; a buffer holds 2 items or more, one of each modality")
+        if not 0 <= self.keep < self.size:
+            raise InvalidOption(f"keep is {self.keep}; it must lie between 0 and size - 1 = {self.size - 1}")
+
+    @property
+    def full(self) -> bool:
+        """Whether a round is due."""
+        return len(self.waiting) >= self.size
+
+    @property
+    def buffer(self) -> dict[str, list[str]]:
+        """Modality -> ids in the order of arrival: the pools of the next round."""
+        return _by_modality(self.waiting[: self.size])
+
+    def push(self, modality: str, item: str) -> bool:
+        """Take an item in; False where it waits already (a message that came twice)."""
+        if modality not in MODALITIES:
+            raise InvalidOption(f"item {item!r} is of {modality!r}; choose one of {list(MODALITIES)}")
+        if (modality, item) in self.waiting:
+            return False
+        self.waiting.append((modality, item))
+        return True
+
+    def close(self, kept: Mapping[str, Sequence[str]] | None = None) -> dict[str, list[str]]:
+        """The round was made: empty the buffer but for ``kept``, in their old order; returns what was dropped,
+        items asked about included. Raises InvalidOption for more than ``keep`` items or for others than were there.
+        """
+        buffer = self.waiting[: self.size]
+        wanted = {(modality, item) for modality, items in (kept or {}).items() for item in items}
+        strange = sorted(wanted - set(buffer))
+        if strange or len(wanted) > self.keep:
+            raise InvalidOption(
+                f"kept names {len(wanted)} items, unknown ones: {strange}; "
+                f"carry over {self.keep} items of the buffer at most"
+            )
+        self.waiting = [item for item in buffer if item in wanted] + self.waiting[self.size :]
+        return _by_modality([item for item in buffer if item not in wanted])
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return {"size": self.size, "keep": self.keep, "waiting": [list(item) for item in self.waiting]}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> BufferedStream:
+        """The stream as it was; raises StreamStateInvalid for what ``state`` never gave."""
+        try:
+            waiting = [(str(modality), str(item)) for modality, item in state["waiting"]]
+            if any(modality not in MODALITIES for modality, _ in waiting):
+                raise ValueError(f"a modality other than {list(MODALITIES)}")
+            return cls(int(state["size"]), int(state["keep"]), waiting)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StreamStateInvalid(
+                f"stored state of a stream lacks or garbles {error}; start a new stream"
+            ) from error
+
+
+def _by_modality(items: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    return {modality: [item for kind, item in items if kind == modality] for modality in MODALITIES}
+
+
+@dataclass(frozen=True)
+class _Recent:
+    """A reservoir of recent values of one kind: a new value takes the place of a random old one."""
+
+    capacity: int
+    values: list[float] = field(default_factory=list)
+    ordered: list[float] = field(default_factory=list)
+
+    def add(self, value: float, rng: np.random.Generator) -> None:
+        """Take a value in."""
+        if len(self.values) < self.capacity:
+            self.values.append(value)
+        else:
+            place = int(rng.integers(self.capacity))
+            del self.ordered[bisect_left(self.ordered, self.values[place])]
+            self.values[place] = value
+        insort(self.ordered, value)
+
+    def refill(self, values: Sequence[float]) -> None:
+        """Hold these values, in this order."""
+        self.values[:], self.ordered[:] = values, sorted(values)
+
+    def quantile(self, level: float) -> float:
+        """Value at this level of those held, between two of them in proportion."""
+        place = min(max(level, 0.0), 1.0) * (len(self.ordered) - 1)
+        low = int(place)
+        high = min(low + 1, len(self.ordered) - 1)
+        return self.ordered[low] + (place - low) * (self.ordered[high] - self.ordered[low])
+
+
+class ItemStream:
+    """Decides on each arriving item by itself whether to ask about it, at a wanted rate. All of it is ours.
+
+    An item is asked about where its distance to the nearest paired item is above the (1 - c1 c rate) quantile of
+    recent ones and its margin at or below their 1 / c quantile, c = B_C / B being ``factor``: where the two are
+    independent that is a share ``rate``. Where they are not, a controller corrects: after each item
+    c1 <- c1 exp(eta (rate - recent rate)). Modality by running radii: an item has a chance only if the running
+    radius of its modality (largest recent distance, fading) is the larger one or it is the only modality seen; with
+    ``by_modality=False`` all have. The first ``WARM_UP`` items of a modality are asked about at random, at the rate.
+    Same arrivals, same seed: same decisions, restarts included.
+
+    Source: unaligned.md section 6.4.
+    """
+
+    WARM_UP = 50
+    # The recent rate and the radii look back on about so many items asked about.
+    LOOK_BACK = 20
+
+    def __init__(
+        self,
+        rate: float,
+        *,
+        factor: float = 4.0,
+        capacity: int = 2000,
+        eta: float = 0.1,
+        by_modality: bool = True,
+        seed: int = 0,
+    ) -> None:
+        if not (factor >= 1.0 and 0.0 < rate <= 1.0 / factor):
+            raise InvalidOption(
+                f"rate is {rate} and factor {factor}; factor must be 1 or more and rate above 0, at most 1 / factor"
+            )
+        if capacity < self.WARM_UP:
+            raise InvalidOption(f"capacity is {capacity}; a reservoir holds {self.WARM_UP} values or more")
+        self.rate, self.factor, self.capacity, self.eta = rate, factor, capacity, eta
+        self.by_modality = by_modality
+        self.correction = 1.0
+        self.recent_rate = rate
+        self.radii = dict.fromkeys(MODALITIES, 0.0)
+        self.covers = {modality: _Recent(capacity) for modality in MODALITIES}
+        self.margins = {modality: _Recent(capacity) for modality in MODALITIES}
+        self.rng = np.random.default_rng(seed)
+
+    def offer(self, modality: str, cover: float, margin: float) -> bool:
+        """Whether to ask about an item with this distance to the nearest paired one and this margin.
+
+        Raises InvalidOption for a number that is not finite: an item without candidates or pairs cannot be judged.
+        """
+        if modality not in MODALITIES or not (np.isfinite(cover) and np.isfinite(margin)):
+            raise InvalidOption(
+                f"item of {modality!r} has cover {cover} and margin {margin}; pass one of {list(MODALITIES)} "
+                "and finite numbers"
+            )
+        fade = 1.0 - self.rate / self.LOOK_BACK
+        self.radii = {name: radius * fade for name, radius in self.radii.items()}
+        self.radii[modality] = max(self.radii[modality], cover)
+        chosen = self._wants(modality, cover, margin)
+        self.covers[modality].add(cover, self.rng)
+        self.margins[modality].add(margin, self.rng)
+        self.recent_rate = self.recent_rate * fade + chosen * (1.0 - fade)
+        highest = 1.0 / (self.factor * self.rate)
+        self.correction *= float(np.exp(self.eta * (self.rate - self.recent_rate)))
+        self.correction = min(max(self.correction, 1e-3), highest)
+        return chosen
+
+    def _wants(self, modality: str, cover: float, margin: float) -> bool:
+        covers, margins = self.covers[modality], self.margins[modality]
+        if len(covers.values) < self.WARM_UP:
+            return bool(self.rng.random() < self.rate)
+        if self.by_modality and self.radii[modality] < max(self.radii.values()):
+            return False
+        far = cover >= covers.quantile(1.0 - self.correction * self.factor * self.rate)
+        return bool(far and margin <= margins.quantile(1.0 / self.factor))
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it."""
+        return {
+            "rate": self.rate,
+            "factor": self.factor,
+            "capacity": self.capacity,
+            "eta": self.eta,
+            "by_modality": self.by_modality,
+            "correction": self.correction,
+            "recent_rate": self.recent_rate,
+            "radii": dict(self.radii),
+            "covers": {name: list(kept.values) for name, kept in self.covers.items()},
+            "margins": {name: list(kept.values) for name, kept in self.margins.items()},
+            "rng": self.rng.bit_generator.state,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> ItemStream:
+        """The stream as it was; raises StreamStateInvalid for what ``state`` never gave."""
+        try:
+            out = cls(
+                float(state["rate"]),
+                factor=float(state["factor"]),
+                capacity=int(state["capacity"]),
+                eta=float(state["eta"]),
+                by_modality=bool(state["by_modality"]),
+            )
+            out.correction, out.recent_rate = float(state["correction"]), float(state["recent_rate"])
+            out.radii = {name: float(state["radii"][name]) for name in MODALITIES}
+            for name in MODALITIES:
+                out.covers[name].refill([float(value) for value in state["covers"][name]])
+                out.margins[name].refill([float(value) for value in state["margins"][name]])
+            out.rng.bit_generator.state = dict(state["rng"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StreamStateInvalid(
+                f"stored state of a stream lacks or garbles {error}; start a new stream"
+            ) from error
+        return out

@@ -1,0 +1,136 @@
+"""Projects of the templates whose answers train another model than classes on frozen vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from backend.errors import ConfigurationError
+from backend.labelstudio.local_server import LocalLabelStudio
+from backend.rounds.connecting import set_options
+from backend.rounds.creating import create_project
+from backend.rounds.models import load_model
+from backend.rounds.services import Services, schema_of
+from backend.store import projects, rounds
+from backend.store.tables import Round
+from tests.live.backend_process import BackendProcess, wait_for
+from tests.live.pairing_loop import COLOURS, picture
+
+pytestmark = pytest.mark.live
+
+NAMES = list(COLOURS)
+
+
+def alignment_tasks(count: int) -> list[dict[str, Any]]:
+    """Every other text names the colours of its picture."""
+    tasks = []
+    for n in range(count):
+        left, right = NAMES[n % 5], NAMES[(n * 3 + n // 5) % 5]
+        fits = n % 2 == 0
+        words = f"left {left} right {right}" if fits else f"left {NAMES[(n + 2) % 5]} right {NAMES[(n + 1) % 5]}"
+        tasks.append({"image": picture(left, right, n), "text": words, "truth": ["match" if fits else "mismatch"]})
+    return tasks
+
+
+def retrieval_tasks(count: int) -> list[dict[str, Any]]:
+    """A picture and its words belong to the class of each of their colours."""
+    tasks = []
+    for n in range(count):
+        left, right = NAMES[n % 5], NAMES[(n * 3 + n // 5) % 5]
+        truth = sorted({left.title(), right.title()})
+        tasks.append({"image": picture(left, right, n), "text": f"{left} beside {right} no{n}", "truth": truth})
+    return tasks
+
+
+@contextmanager
+def running(
+    server: LocalLabelStudio, folder: Path, template: str, tasks: list[dict[str, Any]], **options: Any
+) -> Iterator[tuple[BackendProcess, Services, int]]:
+    backend = BackendProcess(folder / "backend", server.url, server.admin.token)
+    services = backend.services()
+    tasks_file, labels_file = folder / "tasks.json", folder / "labels.txt"
+    tasks_file.write_text(json.dumps(tasks))
+    labels_file.write_text("\n".join(name.title() for name in NAMES))
+    with backend:
+        project = create_project(
+            services,
+            template,
+            tasks_file=tasks_file,
+            labels_file=labels_file if template == "cross_modal_retrieval" else None,
+            title=folder.name[:40],
+            options={"batch_size": 8, "queue_size": 30, "refresh_share": 1.0, "poll_seconds": 1, **options},
+        )
+        yield backend, services, project.id
+
+
+def label_batches(server: LocalLabelStudio, services: Services, project_id: int, batches: int) -> Round:
+    """Answer whole batches with the truth; the round after the last one."""
+    client, version = server.client(), ""
+    for _ in range(batches):
+        version = next_version(services, project_id, version)
+        for _ in range(8):
+            served = client.next_task(project_id)
+            assert served is not None
+            client.submit(served.id, schema_of(projects.get(services.store, project_id)), served.data["truth"])
+    next_version(services, project_id, version)
+    return rounds.of_project(services.store, project_id, "published", limit=1)[0]
+
+
+def next_version(services: Services, project_id: int, after: str) -> str:
+    def found() -> str:
+        version = projects.get(services.store, project_id).version
+        return version if version != after else ""
+
+    return wait_for(f"a queue after {after!r}", found)
+
+
+def predict(backend: BackendProcess, services: Services, project_id: int, task_id: int) -> dict[str, Any]:
+    project = projects.get(services.store, project_id)
+    body = {
+        "tasks": [{"id": task_id, "data": {}}],
+        "project": f"{project_id}.1",
+        "label_config": project.label_config,
+    }
+    return dict(requests.post(f"{backend.url}/predict", json=body, timeout=30).json()["results"][0])
+
+
+def test_an_alignment_project_learns_how_well_texts_fit(label_studio: LocalLabelStudio, tmp_path: Path) -> None:
+    with running(label_studio, tmp_path, "image_text_alignment", alignment_tasks(60)) as (backend, services, number):
+        last = label_batches(label_studio, services, number, 3)
+        assert last.counts["labels"] == 24
+        model = load_model(services.store.data_dir / last.head)
+        assert model.state()[1]["kind"] == "alignment"
+        queued = rounds.queue(services.store, last.id)
+        assert 0 <= predict(backend, services, number, queued[-1].task_id)["score"] < 1
+
+
+@pytest.mark.parametrize("learner", ["two_branch", "ascmr_network"])
+def test_a_retrieval_project_is_ranked_by_ascmr(label_studio: LocalLabelStudio, tmp_path: Path, learner: str) -> None:
+    options = {"strategy": "ascmr", "learner": learner}
+    tasks = retrieval_tasks(60)
+    with running(label_studio, tmp_path, "cross_modal_retrieval", tasks, **options) as (backend, services, number):
+        last = label_batches(label_studio, services, number, 2)
+        assert (last.strategy, last.counts["labels"]) == ("ascmr", 16)
+        assert load_model(services.store.data_dir / last.head).state()[1]["kind"] == learner
+        batch = [entry for entry in rounds.queue(services.store, last.id) if entry.role == "batch"]
+        assert batch and all(entry.figures for entry in batch)
+        assert 0 <= predict(backend, services, number, batch[0].task_id)["score"] < 1
+
+
+def test_a_strategy_or_learner_that_the_project_cannot_feed_is_refused_with_a_word(
+    label_studio: LocalLabelStudio, tmp_path: Path
+) -> None:
+    with running(label_studio, tmp_path, "image_text_alignment", alignment_tasks(4)) as (_, services, number):
+        for changes, words in (
+            ({"strategy": "ascmr"}, "cross_modal_retrieval"),
+            ({"strategy": "three_step"}, "pairs two pools"),
+            ({"learner": "two_branch"}, "several answers"),
+        ):
+            with pytest.raises(ConfigurationError, match=words):
+                set_options(services, number, changes, "the test")

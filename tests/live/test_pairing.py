@@ -1,0 +1,186 @@
+"""Two unpaired pools become pairs through a real Label Studio."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from backend.labelstudio.local_server import LocalLabelStudio
+from backend.labelstudio.pair_answers import answer_regions
+from backend.labelstudio.pair_tasks import NONE, UNSURE
+from backend.store import catalogue
+from tests.live.backend_process import wait_for
+from tests.live.conftest import REPOSITORY
+from tests.live.pairing_loop import PairingLoop, pools
+
+pytestmark = pytest.mark.live
+
+OPTIONS = {"batch_size": 6, "poll_seconds": 1, "refresh_share": 1.0, "audit_share": 0.2}
+
+
+def config(template: str) -> str:
+    return (REPOSITORY / "tasks_templates" / template / "config.xml").read_text()
+
+
+@pytest.mark.parametrize("template", ["image_text_pairing", "image_to_captions", "caption_to_images"])
+def test_three_rounds_of_questions_are_asked_answered_and_learnt(
+    label_studio: LocalLabelStudio, tmp_path: Path, template: str
+) -> None:
+    with PairingLoop(label_studio, tmp_path, config(template), items=40, options=OPTIONS) as loop:
+        version, asked = "", set()
+        for number in range(3):
+            version = loop.wait_for_version(after=version)
+            for _ in range(6):
+                served = loop.answer_next()
+                assert served.data["query_modality"] in loop.schema.directions
+                assert served.data["al_reason"].startswith("Why now:")
+                assert served.data["query_id"] not in asked
+                asked.add(served.data["query_id"])
+            loop.wait_for_answers(6 * (number + 1))
+        assert all(image.partition(":")[2] == text.partition(":")[2] for image, text in loop.pairs())
+        assert loop.pairs()
+        keys = [q.key for q in loop.questions() if q.task_id]
+        assert len(keys) == len(set(keys)) == len({q.task_id for q in loop.questions() if q.task_id})
+
+
+def test_every_kind_of_answer_is_read_and_changes_of_mind_too(label_studio: LocalLabelStudio, tmp_path: Path) -> None:
+    options = {**OPTIONS, "audit_share": 0.0, "batch_size": 5}
+    with PairingLoop(label_studio, tmp_path, config("image_to_captions"), items=20, options=options) as loop:
+        version = loop.wait_for_version()
+        served = []
+
+        def answer(choice: str | None, written: str | None = None) -> int:
+            task = loop.next_question()
+            served.append(task)
+            if choice is None:
+                loop.client.skip(task.id)
+                return 0
+            return int(loop.answer(task, choice, written)["id"])
+
+        def kind(place: int) -> str:
+            [found] = [q for q in loop.questions() if q.task_id == served[place].id]
+            return found.answer
+
+        first = loop.next_question().data["candidate_ids"][0]
+        picked = answer(first)
+        answer(NONE, "a caption nobody had")
+        answer(UNSURE)
+        answer(None)
+        last = answer(NONE)
+        # The batch is answered but for the skipped task, which asks nothing more.
+        loop.wait_for_answers(5)
+        assert [kind(n) for n in range(5)] == ["pick", "written", "unsure", "skipped", "none"]
+        image = served[0].data["query_id"]
+        assert (image, first) in loop.pairs()
+        assert {pair[0] for pair in loop.pairs()} == {image, served[1].data["query_id"]}
+
+        version = loop.wait_for_version(after=version)
+        # "Cannot tell" and "none of these" rest in the following round.
+        asked_now = {q.item for q in loop.questions() if q.round_number > 1}
+        resting = {q.item for q in loop.questions() if q.answer in ("unsure", "none")}
+        assert asked_now and not asked_now & resting
+
+        other = next(c for c in served[0].data["candidate_ids"] if c != first)
+        loop.client.update_annotation(picked, result=answer_regions(loop.schema, other))
+        wait_for("the changed answer", lambda: (image, other) in loop.pairs())
+        assert (image, first) not in loop.pairs()
+        loop.client.delete_annotation(picked)
+        wait_for("the deleted answer", lambda: kind(0) == "open")
+        assert image not in {pair[0] for pair in loop.pairs()}
+        loop.client.update_annotation(last, result=answer_regions(loop.schema, served[4].data["candidate_ids"][0]))
+        wait_for("none that became a pick", lambda: kind(4) == "pick")
+
+
+def test_two_claims_on_one_caption_become_a_question_and_its_answer_settles_it(
+    label_studio: LocalLabelStudio, tmp_path: Path
+) -> None:
+    options = {**OPTIONS, "audit_share": 0.0, "batch_size": 4, "strategy": "pair_random"}
+    options["strategy_options"] = {"directions": "image"}
+    with PairingLoop(label_studio, tmp_path, config("image_text_pairing"), items=8, options=options) as loop:
+        version = loop.wait_for_version()
+        one, two = loop.next_question(), None
+        contested = next(c for c in one.data["candidate_ids"])
+        loop.answer(one, contested)
+        two = loop.next_question()
+        assert contested in two.data["candidate_ids"]
+        loop.answer(two, contested)
+        for _ in range(2):
+            loop.answer(loop.next_question(), UNSURE)
+        loop.wait_for_version(after=version)
+        asked = loop.next_question()
+        assert asked.data["purpose"] == "conflict"
+        assert asked.data["query_id"] == contested
+        assert set(asked.data["candidate_ids"]) == {one.data["query_id"], two.data["query_id"]}
+        assert "contradict" in asked.data["al_reason"]
+        assert (one.data["query_id"], contested) in loop.pairs()
+        loop.answer(asked, two.data["query_id"])
+        wait_for("the conflict to be settled", lambda: (two.data["query_id"], contested) in loop.pairs())
+        assert (one.data["query_id"], contested) not in loop.pairs()
+
+
+@pytest.mark.parametrize("point", ["selected", "made", "asked", "imported", "switched"])
+def test_killed_at_any_point_no_question_is_lost_or_asked_twice(
+    label_studio: LocalLabelStudio, tmp_path: Path, point: str
+) -> None:
+    with PairingLoop(label_studio, tmp_path, config("image_text_pairing"), items=30, options=OPTIONS) as loop:
+        version = loop.wait_for_version()
+        loop.backend.stop("worker")
+        loop.backend.environment["MMAL_HOLD_AT"] = point
+        loop.backend.start("worker")
+        for _ in range(6):
+            loop.answer_next()
+        wait_for(f"the worker to stand at {point!r}", lambda: (loop.backend.data_dir / "held").exists())
+        loop.backend.kill9()
+        (loop.backend.data_dir / "held").unlink()
+        loop.backend.environment["MMAL_HOLD_AT"] = ""
+        loop.backend.start()
+        loop.wait_for_version(after=version)
+        tasks = loop.client.tasks_by_id(loop.project_id, loop.client.task_ids(loop.project_id)).values()
+        keys = [task.data["query_key"] for task in tasks]
+        assert len(keys) == len(set(keys)) == 12
+        items = [task.data["query_id"] for task in tasks]
+        assert len(items) == len(set(items))
+        assert {q.key for q in loop.questions()} == set(keys)
+
+
+def test_imported_items_fill_the_pools_and_their_tasks_go(label_studio: LocalLabelStudio, tmp_path: Path) -> None:
+    with PairingLoop(label_studio, tmp_path, config("image_text_pairing"), items=0, options=OPTIONS) as loop:
+        images, texts = pools(12)
+        loop.client.import_tasks(
+            loop.project_id,
+            [{"id": i["id"], "image": i["image"], "text": "", "candidates": []} for i in images]
+            + [{"id": t["id"], "image": "", "text": t["text"], "candidates": []} for t in texts],
+        )
+        loop.wait_for_version()
+        for _ in range(6):
+            loop.answer_next()
+        loop.wait_for_answers(6)
+        assert all("query_key" in s.data for s in loop.client.iter_tasks(loop.project_id))
+
+
+def test_a_stream_asks_whenever_its_buffer_is_full(label_studio: LocalLabelStudio, tmp_path: Path) -> None:
+    options = {**OPTIONS, "batch_size": 4, "audit_share": 0.0, "stream_buffer": 20, "stream_keep": 4}
+    with PairingLoop(label_studio, tmp_path, config("image_text_pairing"), items=0, options=options) as loop:
+        loop.add(*pools(8), command="stream push")
+        wait_for("the items to be embedded", lambda: _states(loop) == {"buffer": 16})
+        assert loop.project.version == ""
+        loop.add(*pools(2, first=8), command="stream push")
+        version = loop.wait_for_version()
+        assert _states(loop) == {"buffer": 4, "dropped": 16}
+        for _ in range(4):
+            loop.answer_next()
+        loop.wait_for_answers(4)
+        assert loop.pairs()
+        loop.add(*pools(10, first=10), command="stream push")
+        loop.wait_for_version(after=version)
+        asked = [q for q in loop.questions() if q.round_number > 1]
+        assert len(asked) == 4
+        # What arrived beyond the buffer waits for the next one.
+        assert _states(loop)["buffer"] == 4 + 4
+
+
+def _states(loop: PairingLoop) -> dict[str, int]:
+    rows = catalogue.vector_rows(loop.services.store, loop.project_id, loop.services.encoder_id)
+    return dict(Counter(row.state for row in rows))

@@ -1,0 +1,106 @@
+"""Answers become pairs, whatever their order; contradictions wait for a person."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.rounds.pairing.settling import settle
+from backend.store.tables import PairQueryRow
+
+
+def question(key: str, item: int, partner: int = 0, **fields: Any) -> PairQueryRow:
+    """An answered question about an image (items below 100), answered in the order of the keys."""
+    given = {
+        "modality": "image" if item < 100 else "text",
+        "candidates": [partner],
+        "answer": "pick",
+        "purpose": "query",
+        "round_number": 1,
+        "answered_at": key,
+    }
+    return PairQueryRow(project_id=1, key=key, item=item, partner=partner, **{**given, **fields})
+
+
+def test_a_pick_is_a_pair_whichever_side_was_asked() -> None:
+    found = settle([question("a", 1, 101), question("b", 102, 2)], {}, 2)
+    assert list(found.pairs) == [(1, 101), (2, 102)]
+    assert found.paired == {1, 2, 101, 102}
+
+
+def test_a_partner_already_taken_is_a_conflict_and_no_overwrite() -> None:
+    found = settle([question("a", 1, 101), question("b", 2, 101)], {}, 2)
+    assert list(found.pairs) == [(1, 101)]
+    [conflict] = found.conflicts
+    assert (conflict.item, conflict.earlier.key, conflict.later.key) == (101, "a", "b")
+    assert 2 in found.resting
+
+
+def test_many_to_many_knows_no_conflict() -> None:
+    found = settle([question("a", 1, 101), question("b", 2, 101)], {}, 2, one_to_one=False)
+    assert list(found.pairs) == [(1, 101), (2, 101)]
+    assert not found.conflicts
+
+
+def test_the_contested_item_decides_between_the_two() -> None:
+    claims = [question("a", 1, 101), question("b", 2, 101)]
+    for partner, pairs in ((1, [(1, 101)]), (2, [(2, 101)])):
+        found = settle([*claims, question("c", 101, partner, purpose="conflict")], {}, 3)
+        assert (list(found.pairs), found.conflicts) == (pairs, [])
+    neither = settle([*claims, question("c", 101, answer="none", purpose="conflict")], {}, 3)
+    assert (list(neither.pairs), neither.conflicts) == ([], [])
+
+
+def test_where_only_the_later_question_can_be_asked_again_its_second_answer_decides() -> None:
+    claims = [question("a", 1, 101), question("b", 2, 101)]
+    again = settle([*claims, question("c", 2, 101, purpose="conflict")], {}, 3)
+    assert list(again.pairs) == [(2, 101)]
+    corrected = settle([*claims, question("c", 2, 102, purpose="conflict")], {}, 3)
+    assert list(corrected.pairs) == [(1, 101), (2, 102)]
+    withdrawn = settle([*claims, question("c", 2, answer="none", purpose="conflict")], {}, 3)
+    assert (list(withdrawn.pairs), withdrawn.conflicts) == ([(1, 101)], [])
+
+
+def test_a_changed_answer_takes_its_pair_and_the_conflict_back() -> None:
+    assert settle([question("a", 1, 102), question("b", 2, 101)], {}, 2).conflicts == []
+    gone = settle([question("a", 1, answer="deleted"), question("b", 2, 101)], {}, 2)
+    assert list(gone.pairs) == [(2, 101)]
+
+
+def test_a_written_caption_is_paired_with_its_image() -> None:
+    found = settle([question("a", 1, answer="written")], {"a": 150}, 2)
+    assert list(found.pairs) == [(1, 150)]
+
+
+def test_cannot_tell_rests_for_one_round_and_none_of_these_until_the_guesses_are_new() -> None:
+    asked = [
+        question("a", 1, answer="unsure", round_number=4),
+        question("b", 2, answer="none", round_number=4, candidates=[101, 102]),
+    ]
+    assert settle(asked, {}, 5).resting == {1, 2}
+    assert settle(asked, {}, 6).resting == {2}
+    assert settle(asked, {}, 7).resting == set()
+    assert settle(asked, {}, 7).refused == {2: {101, 102}}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 4), st.integers(101, 104), st.sampled_from(["pick", "none", "unsure", "open", "deleted"])
+        ),
+        max_size=5,
+    )
+)
+def test_one_to_one_holds_and_the_order_of_reading_does_not_matter(answers: list[tuple[int, int, str]]) -> None:
+    asked = [
+        question(f"k{n}", item, partner if answer == "pick" else 0, answer=answer)
+        for n, (item, partner, answer) in enumerate(answers)
+    ]
+    found = settle(asked, {}, 3)
+    members = list(itertools.chain.from_iterable(found.pairs))
+    assert len(members) == len(set(members))
+    for order in itertools.permutations(asked):
+        assert settle(order, {}, 3).pairs == found.pairs
