@@ -1,25 +1,39 @@
-"""`mmal simulate`: replays of labelled sets, of a project's own labels, or of an export."""
+"""`mmal simulate`: replays of labelled sets, of sets of pairs, of a project's own labels, or of an export."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from backend.simulation.experiment import Plan
     from backend.simulation.labelled_set import LabelledSet
+    from backend.simulation.pairing.experiment import PairingPlan
+    from backend.simulation.pairing.pair_sets import PairingSet
+    from backend.simulation.study import Study
 
 NOT_UNIFORM = (
     "labels collected by active learning are not a uniform sample of the project: the replay chooses among records"
     " that were already chosen, so differences between strategies come out smaller or other than on fresh records"
 )
+# The share of control questions in a batch that pairing has by itself: candidates are counted by them.
+CONTROLS = 0.1
 
 
 def simulate(
+    task: Annotated[
+        str, typer.Option("--task", "-t", help="classification, or pairing: the pairs of the sets are hidden.")
+    ] = "classification",
     dataset: Annotated[
         list[str] | None,
-        typer.Option("--dataset", "-d", help="demo, openclipart16, fluent57 or tux12; may be repeated."),
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="demo, openclipart16, fluent57 or tux12; pairing: twins instead of demo; may be repeated.",
+        ),
     ] = None,
     project: Annotated[int | None, typer.Option("--project", "-p", help="The labels of this project.")] = None,
     export: Annotated[Path | None, typer.Option("--export", help="A JSON export of Label Studio.")] = None,
@@ -34,7 +48,9 @@ def simulate(
     ] = None,
     scenario: Annotated[
         list[str] | None,
-        typer.Option("--scenario", help="plain, long_tail, text_blank, ... or all; may be repeated."),
+        typer.Option(
+            "--scenario", help="plain, long_tail, text_blank, ... or all; pairing: plain, no_start; may be repeated."
+        ),
     ] = None,
     split: Annotated[
         list[str] | None, typer.Option("--split", help="random or grouped (near-duplicates); may be repeated.")
@@ -44,52 +60,96 @@ def simulate(
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Labels a round; the set's own.")] = None,
     budget: Annotated[int | None, typer.Option("--budget", help="Labels in all; the set's own.")] = None,
     audit_share: Annotated[
-        float, typer.Option("--audit-share", help="Part of each batch drawn at random for every arm.")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            "--audit-share", help=f"Part of each batch drawn at random for every arm; 0, in pairing {CONTROLS}."
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes, one thread each.")] = 2,
     out: Annotated[Path, typer.Option("--out", help="Folder of the results.")] = Path("simulation"),
     cache: Annotated[Path, typer.Option("--cache", help="Where sets and vectors are kept.")] = Path(".cache"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what the folder holds and run all again.")] = False,
 ) -> None:
     """Replay labelled data as an active-learning project and tell which strategy needs fewest labels."""
-    from backend.simulation.experiment import Plan
     from backend.simulation.labelled_set import with_plan
-    from backend.simulation.scenarios import SCENARIOS
     from backend.simulation.study import study
     from backend.simulation.tables import advice, report
 
     sources = [bool(dataset), project is not None, export is not None]
     if sum(sources) > 1:
         raise typer.BadParameter("give --dataset, --project or --export, one of them")
-    plan = Plan(
-        _arms(strategies),
-        tuple(SCENARIOS) if scenario == ["all"] else tuple(scenario or ("plain",)),
-        tuple(split or ("random",)),
-        seeds,
-        first_seed,
-        audit_share,
-    )
     own = project is not None or export is not None
-    if project is not None:
-        sets = [_project_set(project)]
-    elif export is not None:
-        sets = [_export_set(export, label_config, cache)]
+    arms = [name for text in strategies or [] for name in text.split()]
+    done: Study
+    if task == "pairing":
+        if own or split or label_config:
+            raise typer.BadParameter(
+                "--task pairing replays sets of --dataset, on the one split there is (near-duplicates on one side);"
+                " leave out --project, --export, --label-config and --split"
+            )
+        pairing = _pairing_plan(arms, scenario, seeds, first_seed, CONTROLS if audit_share is None else audit_share)
+        hidden = _pairing_sets(dataset or ["fluent57"], cache, batch_size, budget)
+        done = study(hidden, pairing, out, jobs=jobs, fresh=fresh)
+    elif task == "classification":
+        plan = _plan(arms, scenario, split, seeds, first_seed, audit_share or 0.0)
+        if project is not None:
+            sets = [_project_set(project)]
+        elif export is not None:
+            sets = [_export_set(export, label_config, cache)]
+        else:
+            sets = _named_sets(dataset or ["demo"], cache)
+        done = study([with_plan(data, batch_size, budget) for data in sets], plan, out, jobs=jobs, fresh=fresh)
     else:
-        sets = _named_sets(dataset or ["demo"], cache)
-    done = study([with_plan(data, batch_size, budget) for data in sets], plan, out, jobs=jobs, fresh=fresh)
+        raise typer.BadParameter(f"task {task!r} cannot be replayed; choose classification or pairing")
     typer.echo(report(done.comparisons, done.notes))
     for one in done.comparisons if own else []:
         typer.echo("\n".join(advice(one)))
     typer.echo("written: " + ", ".join(map(str, done.files)))
 
 
-def _arms(given: list[str] | None) -> list[str]:
+def _plan(
+    arms: list[str],
+    scenario: list[str] | None,
+    split: list[str] | None,
+    seeds: int,
+    first_seed: int,
+    audit_share: float,
+) -> Plan:
     from backend.simulation.arms import all_arms, usual_arms
+    from backend.simulation.experiment import Plan
+    from backend.simulation.scenarios import SCENARIOS
 
-    names = [name for text in given or [] for name in text.split()]
-    if names == ["all"]:
-        return all_arms()
-    return names or usual_arms()
+    return Plan(
+        all_arms() if arms == ["all"] else arms or usual_arms(),
+        tuple(SCENARIOS) if scenario == ["all"] else tuple(scenario or ("plain",)),
+        tuple(split or ("random",)),
+        seeds,
+        first_seed,
+        audit_share,
+    )
+
+
+def _pairing_plan(
+    arms: list[str], scenario: list[str] | None, seeds: int, first_seed: int, audit_share: float
+) -> PairingPlan:
+    from backend.simulation.pairing.experiment import PairingPlan, all_pair_arms, usual_pair_arms
+    from backend.simulation.pairing.replay import SCENARIOS
+
+    return PairingPlan(
+        all_pair_arms() if arms == ["all"] else arms or usual_pair_arms(),
+        tuple(SCENARIOS) if scenario == ["all"] else tuple(scenario or ("plain",)),
+        seeds,
+        first_seed,
+        audit_share,
+    )
+
+
+def _pairing_sets(names: list[str], cache: Path, batch_size: int | None, budget: int | None) -> list[PairingSet]:
+    from backend.settings import load_settings
+    from backend.simulation.pairing import pair_sets
+
+    sets = [pair_sets.named_pairing_set(name, cache, load_settings().encoder) for name in names]
+    return [replace(data, batch_size=batch_size or data.batch_size, budget=budget or data.budget) for data in sets]
 
 
 def _named_sets(names: list[str], cache: Path) -> list[LabelledSet]:

@@ -12,6 +12,11 @@ BENCHMARKS = (
     ("backend.cli", ("simulate", "--dataset", "demo", "--seeds", "2", "--out", ".cache/simulation")),
     ("benchmarks.auto_at_scale", ()),
     ("benchmarks.acquisition", ("--cases", "10000:100")),
+    ("benchmarks.pairing", ("--items", "50000")),
+    ("benchmarks.ascmr", ("--scale", "0.3")),
+    ("benchmarks.retrieval_map", ("--pairs", "2000")),
+    ("benchmarks.alignment", ()),
+    ("benchmarks.warm_start", ()),
     ("benchmarks.demo_saving", ("--seeds", "1")),
 )
 

@@ -335,7 +335,7 @@ def large_worker(name: str, folder: Path, picks: int) -> dict[str, Any]:
         # Pages of the files that were read are counted too.
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
     }
-    told = ("batch_density", "top_density", "random_density", "gap", "temper")
+    told = ("batch_density", "top_density", "random_density", "gap", "left_out_gain", "temper")
     return row | {key: float(parts[key][0]) for key in told if key in parts}
 
 

@@ -3,7 +3,8 @@
     python -m benchmarks.strategy_tables benchmarks/results/*.json                          # print
     python -m benchmarks.strategy_tables benchmarks/results/*.json --into docs/strategies.md
 
-With --into, what stands between the lines `<!-- results -->` and `<!-- end of results -->` is replaced. Arms of the
+With --into, what stands between the lines `<!-- results -->` and `<!-- end of results -->` is replaced, and likewise
+`<!-- pairing results -->` and `<!-- end of pairing results -->` where the files hold replays of pairing. Arms of the
 same set, scenario and split are put together from all files; differences are paired over the seeds they share.
 """
 
@@ -15,9 +16,10 @@ from pathlib import Path
 
 from backend.errors import ReplayInvalid
 from backend.simulation.results import Comparison, read_results
-from backend.simulation.tables import against, overview, savings
+from backend.simulation.tables import against, candidates_needed, overview, savings
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+PAIRING_BEGIN, PAIRING_END = "<!-- pairing results -->", "<!-- end of pairing results -->"
 
 
 def tables(comparisons: Sequence[Comparison], arm: str) -> str:
@@ -41,11 +43,37 @@ def tables(comparisons: Sequence[Comparison], arm: str) -> str:
             (f"{title}: macro-F1", here, lambda found: overview(found, "macro_f1")),
             (f"{title}: `{arm}` minus the others, paired", here, lambda found: against(found, arm)),
         ]
+    return _together(wanted)
+
+
+def pairing_tables(comparisons: Sequence[Comparison]) -> str:
+    """The same of replays of pairing."""
+    couples = [one for one in comparisons if "group" in one.arms[one.yardstick.reference].areas]
+    return _together(
+        [
+            (
+                "Area under the curve of recall@1 minus random's, points ± standard error (seeds)",
+                comparisons,
+                overview,
+            ),
+            ("The same for recall@10", comparisons, lambda found: overview(found, "recall_10")),
+            ("The same for the group score of couples", couples, lambda found: overview(found, "group")),
+            ("Questions saved; final recall@1; seconds a selection", comparisons, savings),
+            (
+                "Candidates for 90% coverage; coverage of everything open; of the arm's own questions",
+                comparisons,
+                candidates_needed,
+            ),
+        ]
+    )
+
+
+def _together(wanted: Sequence[tuple[str, Sequence[Comparison], Callable[[Sequence[Comparison]], str]]]) -> str:
     made = [(title, make(found)) for title, found, make in wanted if found]
     return "\n\n".join(f"**{title}**\n\n{text}" for title, text in made if text)
 
 
-def put_into(document: Path, text: str) -> None:
+def put_into(document: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Replace what stands between the marks.
 
     Raises
@@ -54,11 +82,12 @@ def put_into(document: Path, text: str) -> None:
         The document lacks them.
     """
     content = document.read_text(encoding="utf-8")
-    before, begun, rest = content.partition(BEGIN)
-    _, ended, after = rest.partition(END)
+    begin, end = marks
+    before, begun, rest = content.partition(begin)
+    _, ended, after = rest.partition(end)
     if not begun or not ended:
-        raise ReplayInvalid(f"{document} lacks the lines {BEGIN} and {END}; put them where the tables belong")
-    document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        raise ReplayInvalid(f"{document} lacks the lines {begin} and {end}; put them where the tables belong")
+    document.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -67,11 +96,16 @@ def main() -> None:
     parser.add_argument("--arm", default="auto", help="the arm that the others are held against")
     parser.add_argument("--into", type=Path, help="document to write the tables into")
     given = parser.parse_args()
-    text = tables(read_results(given.results), given.arm)
-    if given.into is None:
-        print(text)
-    else:
-        put_into(given.into, text)
+    read = read_results(given.results)
+    classified = [one for one in read if one.task == "classification"]
+    paired = [one for one in read if one.task == "pairing"]
+    made = [(tables(classified, given.arm), (BEGIN, END))] if classified else []
+    made += [(pairing_tables(paired), (PAIRING_BEGIN, PAIRING_END))] if paired else []
+    for text, marks in made:
+        if given.into is None:
+            print(text)
+        else:
+            put_into(given.into, text, marks)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def fit_model(
             arrays.features,
             arrays.labels,
             n_classes=len(schema.choices),
-            start=joint_start(services, arrays.features),
+            start=joint_start(services, arrays.features) or ProjectionHead.random(arrays.features),
             # A template lists its grades best first.
             matching=(0,),
             labelled=arrays.labelled,
@@ -85,8 +85,8 @@ def load_model(path: Path) -> RoundModel:
     return FrozenSpace(LateFusionHead.from_state(arrays, metadata))
 
 
-def joint_start(services: Services, features: Mapping[str, np.ndarray]) -> ProjectionHead:
-    """Where the shared space begins: the encoder's own, the projection shipped for the encoder, or chance."""
+def joint_start(services: Services, features: Mapping[str, np.ndarray]) -> ProjectionHead | None:
+    """Where the shared space begins: the encoder's own, the projection shipped for the encoder, or None."""
     if services.has_joint_space:
         return ProjectionHead.identity(features["image"].shape[1])
-    return shipped_warm_start(services.encoder_id) or ProjectionHead.random(features)
+    return shipped_warm_start(services.encoder_id)

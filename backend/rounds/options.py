@@ -132,8 +132,7 @@ def change_options(
         strategy.check(
             multi_label=schema.multi_label,
             n_classes=len(schema.choices),
-            # Both pools are there, whatever the form shows as the question.
-            modalities=("image", "text") if pairing else schema.modalities,
+            modalities=_seen_by_strategy(options, schema),
             pool_size=pool_size,
             pairs=pairing,
             shared_space=options.learner in RETRIEVAL_LEARNERS,
@@ -161,12 +160,21 @@ def _check_learner(options: ProjectOptions, schema: TaskSchema) -> None:
         raise OptionsInvalid(f"learner = {options.learner!r} needs a control with {wanted}. Use 'late_fusion' here")
 
 
+def _seen_by_strategy(options: ProjectOptions, schema: TaskSchema) -> tuple[str, ...]:
+    """The modalities of what a strategy is given."""
+    if schema.kind == "pairing":
+        # Both pools are there, whatever the form shows as the question.
+        return ("image", "text")
+    # How well the two agree is one thing: neither side alone says anything of it.
+    return ("agreement",) if options.learner == "alignment" else schema.modalities
+
+
 def _check_directions(options: ProjectOptions, schema: TaskSchema) -> None:
     wanted = options.strategy_options.get("directions", "both")
     if schema.kind == "pairing" and wanted != "both" and wanted not in schema.directions:
         raise OptionsInvalid(
-            f"strategy_options.directions = {wanted!r}: the project's form asks about {schema.directions[0]} items only."
-            " Use a project of the template image_text_pairing"
+            f"strategy_options.directions = {wanted!r}: the project's form asks about {schema.directions[0]} items"
+            " only. Use a project of the template image_text_pairing"
         )
 
 

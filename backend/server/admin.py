@@ -26,7 +26,7 @@ def _services() -> Services:
 @routes.get("/strategies")
 def strategies() -> ResponseReturnValue:
     """All strategies with their options."""
-    infos = map(describe, strategy_names())
+    infos = map(describe, [*strategy_names(), *strategy_names(pairs=True)])
     return jsonify([{**asdict(info), "needs": sorted(info.needs)} for info in infos])
 
 

@@ -79,8 +79,9 @@ def usual_arms() -> list[str]:
 
 
 def all_arms() -> list[str]:
-    """Random, the default and every other strategy after a random first batch; those that need no label also from
-    the first batch on."""
-    others = [name for name in strategy_names() if name not in ("random", "auto")]
+    """Random, the default and every other strategy of classification after a random first batch; those that need no
+    label also from the first batch on."""
+    suited = [name for name in strategy_names() if "shared_space" not in strategy_class(name).needs]
+    others = [name for name in suited if name not in ("random", "auto")]
     alone = [name for name in others if not issubclass(strategy_class(name), LabelledStrategy)]
     return ["random", "auto", *(f"random>{name}" for name in others), *alone]

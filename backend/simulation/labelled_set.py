@@ -61,6 +61,17 @@ class LabelledSet:
             digest.update(np.ascontiguousarray(block).tobytes())
         return digest.hexdigest()[:16]
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What results tell of the set."""
+        return {
+            "items": len(self),
+            "classes": len(self.classes),
+            "batch_size": self.batch_size,
+            "budget": self.budget,
+            "fingerprint": self.fingerprint,
+        }
+
     def split(self, kind: str, seed: int) -> np.ndarray:
         """(n,) bool, the quarter that is scored on."""
         known = self._splits.get((kind, seed))

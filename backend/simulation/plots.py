@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from backend.simulation.results import Comparison
 
 
 def draw(comparisons: Sequence[Comparison], folder: Path) -> list[Path]:
-    """Write a PNG for each comparison: mean accuracy over labels spent, bands of one standard error of the mean.
+    """Write a PNG for each comparison: the mean of each measure that its task draws over what was spent, bands of one
+    standard error of the mean.
 
     Raises
     ------
@@ -33,21 +35,31 @@ def draw(comparisons: Sequence[Comparison], folder: Path) -> list[Path]:
 def _picture(one: Comparison, folder: Path) -> Path:
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 5), dpi=120)
-    colours = pyplot.get_cmap("tab20")
-    for number, arm in enumerate(one.ranking()):
-        own = one.arms[arm]
-        mean = 100 * np.array(own.mean["accuracy"])
-        style = {"color": "black", "linestyle": "--"} if arm == "random" else {"color": colours(number % 20)}
-        axes.plot(one.n_labels, mean, label=f"{arm} ({one.difference(arm).mean:+.1f})", linewidth=1.5, **style)
-        if "accuracy" in own.spread:
-            error = 100 * np.array(own.spread["accuracy"]) / np.sqrt(len(own.seeds))
-            axes.fill_between(one.n_labels, mean - error, mean + error, alpha=0.15, color=style["color"], linewidth=0)
-    axes.set(xlabel="labels", ylabel="accuracy on held-out items, %", title=one.title)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, title="AULC minus random", title_fontsize=7, loc="lower right")
+    drawn = [measure for measure in one.yardstick.drawn if measure in one.arms[one.yardstick.reference].mean]
+    figure, panels = pyplot.subplots(1, len(drawn), figsize=(8 * len(drawn), 5), dpi=120, squeeze=False)
+    for axes, measure in zip(panels[0], drawn, strict=True):
+        _curves(axes, one, measure)
     figure.tight_layout()
     path = folder / f"{one.dataset}-{one.scenario}-{one.split}.png".replace(" ", "-")
     figure.savefig(path)
     pyplot.close(figure)
     return path
+
+
+def _curves(axes: Any, one: Comparison, measure: str) -> None:
+    from matplotlib import pyplot
+
+    colours = pyplot.get_cmap("tab20")
+    reference = one.yardstick.reference
+    for number, arm in enumerate(one.ranking(measure)):
+        own = one.arms[arm]
+        mean = 100 * np.array(own.mean[measure])
+        style = {"color": "black", "linestyle": "--"} if arm == reference else {"color": colours(number % 20)}
+        label = f"{arm} ({one.difference(arm, measure=measure).mean:+.1f})"
+        axes.plot(one.n_labels, mean, label=label, linewidth=1.5, **style)
+        if measure in own.spread:
+            error = 100 * np.array(own.spread[measure]) / np.sqrt(len(own.seeds))
+            axes.fill_between(one.n_labels, mean - error, mean + error, alpha=0.15, color=style["color"], linewidth=0)
+    axes.set(xlabel=one.yardstick.spent, ylabel=one.yardstick.drawn[measure], title=one.title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, title=f"AULC minus {reference}", title_fontsize=7, loc="lower right")

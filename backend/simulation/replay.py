@@ -126,11 +126,15 @@ def _curve(rounds: Sequence[Mapping[str, float]], picks: np.ndarray) -> Curve:
 
 def aulc(curve: Curve, measure: str = "accuracy") -> float:
     """Return the mean of accuracy or macro_f1 over the curve (trapezoid rule, first batch to last)."""
-    values = np.asarray(getattr(curve, measure))
-    span = float(curve.n_labels[-1] - curve.n_labels[0])
+    return area(curve.n_labels, np.asarray(getattr(curve, measure)))
+
+
+def area(n_labels: np.ndarray, values: np.ndarray) -> float:
+    """Return the mean of a measure over labels spent (trapezoid rule, first batch to last)."""
+    span = float(n_labels[-1] - n_labels[0])
     if span == 0:
         return float(values[-1])
-    return float(np.trapezoid(values, curve.n_labels)) / span
+    return float(np.trapezoid(values, n_labels)) / span
 
 
 def labels_saved(curve: Curve, random_mean: Curve) -> float:

@@ -13,10 +13,46 @@ import numpy as np
 from backend.errors import ReplayInvalid
 from backend.simulation.experiment import PROTOCOL
 from backend.simulation.holdout import labels_saved
-from backend.simulation.replay import Curve, aulc
+from backend.simulation.pairing.experiment import PROTOCOL as PAIRING_PROTOCOL
+from backend.simulation.replay import area
 
 FORMAT = "mmal simulate 1"
 DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What arms of a task are compared by.
+
+    areas: measures whose mean over the curve is kept, where they were taken; the first is the headline; reference:
+    the arm that all are held against; drawn: measure -> what it says at an axis; spent: what is counted there;
+    protocol: number of the replays' protocol.
+    """
+
+    areas: tuple[str, ...]
+    reference: str
+    drawn: Mapping[str, str]
+    spent: str
+    protocol: int
+
+    @property
+    def measure(self) -> str:
+        """The headline."""
+        return self.areas[0]
+
+
+YARDSTICKS: Mapping[str, Yardstick] = {
+    "classification": Yardstick(
+        ("accuracy", "macro_f1"), "random", {"accuracy": "accuracy on held-out items, %"}, "labels", PROTOCOL
+    ),
+    "pairing": Yardstick(
+        ("recall_1", "recall_5", "recall_10", "group", "group_text", "group_image"),
+        "pair_random",
+        {"recall_1": "recall@1 of held-out pairs, both ways, %", "group": "group score of held-out couples, %"},
+        "questions",
+        PAIRING_PROTOCOL,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +72,7 @@ class Difference:
 class ArmResult:
     """One arm on one set, scenario and split.
 
-    seeds: those replayed; areas: measure ("accuracy", "macro_f1") -> (s,) mean over the curve; mean, spread: measure
+    seeds: those replayed; areas: measure (``Yardstick.areas``) -> (s,) mean over the curve; mean, spread: measure
     -> (r,) mean and standard deviation over seeds; last, average: any measure -> its mean over seeds after the last
     batch, and over all batches where it was measured.
     """
@@ -61,20 +97,28 @@ class Comparison:
     pool: int
     scored_on: int
     arms: dict[str, ArmResult]
+    task: str = "classification"
 
     @property
     def title(self) -> str:
         """Set, scenario and split in words."""
         return f"{self.dataset}, {self.scenario}, {self.split} split"
 
-    def difference(self, arm: str, other: str = "random", measure: str = "accuracy") -> Difference:
-        """Area of one arm minus that of another, over the seeds they share.
+    @property
+    def yardstick(self) -> Yardstick:
+        """What the arms are compared by."""
+        return YARDSTICKS[self.task]
+
+    def difference(self, arm: str, other: str | None = None, measure: str | None = None) -> Difference:
+        """Area of one arm minus that of another (of the reference), over the seeds they share; of the headline if no
+        measure is named.
 
         Raises
         ------
         ReplayInvalid
             They share none.
         """
+        other, measure = other or self.yardstick.reference, measure or self.yardstick.measure
         first, second = self.arms[arm], self.arms[other]
         shared = [seed for seed in first.seeds if seed in second.seeds]
         if not shared:
@@ -89,24 +133,26 @@ class Comparison:
         return Difference(float(gaps.mean()), error, int((gaps > 0).sum()), len(gaps))
 
     def saved(self, arm: str) -> float:
-        """Share of the labels not needed to reach random's final accuracy; 0 where never reached."""
-        goal = self.arms["random"].mean["accuracy"][-1]
-        return labels_saved(self.n_labels, np.array(self.arms[arm].mean["accuracy"]), goal)
+        """Share of the labels not needed to reach the reference's final headline; 0 where never reached."""
+        measure = self.yardstick.measure
+        goal = self.arms[self.yardstick.reference].mean[measure][-1]
+        return labels_saved(self.n_labels, np.array(self.arms[arm].mean[measure]), goal)
 
-    def ranking(self, measure: str = "accuracy") -> list[str]:
-        """Arms by falling mean difference to random."""
-        return sorted(self.arms, key=lambda arm: -self.difference(arm, "random", measure).mean)
+    def ranking(self, measure: str | None = None) -> list[str]:
+        """Arms by falling mean difference to the reference."""
+        return sorted(self.arms, key=lambda arm: -self.difference(arm, None, measure).mean)
 
 
 def compare(cells: Sequence[Mapping[str, Any]]) -> list[Comparison]:
     """Gather what ``experiment.run`` returned, one comparison for each set, scenario and split."""
-    grouped: dict[tuple[str, str, str], dict[str, list[Mapping[str, Any]]]] = {}
+    grouped: dict[tuple[str, ...], dict[str, list[Mapping[str, Any]]]] = {}
     for cell in cells:
-        place = (cell["dataset"], cell["scenario"], cell["split"])
+        place = (cell.get("task", "classification"), cell["dataset"], cell["scenario"], cell["split"])
         grouped.setdefault(place, {}).setdefault(cell["arm"], []).append(cell)
     found = []
-    for (dataset, scenario, split), arms in grouped.items():
+    for (task, dataset, scenario, split), arms in grouped.items():
         first = next(iter(arms.values()))[0]
+        reference = arms[YARDSTICKS[task].reference]
         found.append(
             Comparison(
                 dataset,
@@ -115,15 +161,16 @@ def compare(cells: Sequence[Mapping[str, Any]]) -> list[Comparison]:
                 first["n_labels"],
                 first["classes"],
                 # Sides differ by an item or two from seed to seed.
-                round(float(np.mean([cell["pool"] for cell in arms["random"]]))),
-                round(float(np.mean([cell["scored_on"] for cell in arms["random"]]))),
-                {arm: _arm_result(own, first["n_labels"]) for arm, own in arms.items()},
+                round(float(np.mean([cell["pool"] for cell in reference]))),
+                round(float(np.mean([cell["scored_on"] for cell in reference]))),
+                {arm: _arm_result(own, first["n_labels"], YARDSTICKS[task]) for arm, own in arms.items()},
+                task,
             )
         )
     return found
 
 
-def _arm_result(cells: Sequence[Mapping[str, Any]], n_labels: list[int]) -> ArmResult:
+def _arm_result(cells: Sequence[Mapping[str, Any]], n_labels: list[int], yardstick: Yardstick) -> ArmResult:
     if any(cell["n_labels"] != n_labels for cell in cells):
         raise ReplayInvalid(f"{cells[0]['arm']}: replays of one comparison must spend the same numbers of labels")
     ordered = sorted(cells, key=lambda cell: cell["seed"])
@@ -131,19 +178,22 @@ def _arm_result(cells: Sequence[Mapping[str, Any]], n_labels: list[int]) -> ArmR
         name: np.array([cell["measures"][name] for cell in ordered], dtype=np.float64)
         for name in ordered[0]["measures"]
     }
-    curves = [
-        Curve(np.array(n_labels), accuracy, f1, np.empty(0, np.int64))
-        for accuracy, f1 in zip(table["accuracy"], table["macro_f1"], strict=True)
-    ]
-    several = len(ordered) > 1
+    taken = [measure for measure in yardstick.areas if measure in table]
+    spread = [measure for measure in taken if measure in yardstick.drawn and len(ordered) > 1]
     return ArmResult(
         [cell["seed"] for cell in ordered],
-        {measure: _short([aulc(curve, measure) for curve in curves]) for measure in ("accuracy", "macro_f1")},
-        {measure: _short(table[measure].mean(axis=0)) for measure in ("accuracy", "macro_f1")},
-        {measure: _short(table[measure].std(axis=0, ddof=1)) for measure in ("accuracy",) if several},
-        {name: _short([values[:, -1].mean()])[0] for name, values in table.items()},
-        {name: _short([np.nanmean(values)])[0] for name, values in table.items()},
+        {measure: _short([area(np.array(n_labels), curve) for curve in table[measure]]) for measure in taken},
+        {measure: _short(table[measure].mean(axis=0)) for measure in taken},
+        {measure: _short(table[measure].std(axis=0, ddof=1)) for measure in spread},
+        _means({name: values[:, -1] for name, values in table.items()}),
+        _means(table),
     )
+
+
+def _means(table: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Of what was measured; nothing of what never was."""
+    known = {name: values[~np.isnan(values)] for name, values in table.items()}
+    return {name: _short([values.mean()])[0] for name, values in known.items() if len(values)}
 
 
 def _short(values: Any) -> list[float]:
@@ -151,8 +201,9 @@ def _short(values: Any) -> list[float]:
 
 
 def write_results(path: Path, comparisons: Sequence[Comparison], about: Mapping[str, Any]) -> None:
-    """Write results as JSON, one line an arm; ``about``: how they came about."""
-    head = json.dumps({"format": FORMAT, "protocol": PROTOCOL, **about}, ensure_ascii=False)
+    """Write results of one task as JSON, one line an arm; ``about``: how they came about."""
+    protocol = comparisons[0].yardstick.protocol if comparisons else PROTOCOL
+    head = json.dumps({"format": FORMAT, "protocol": protocol, **about}, ensure_ascii=False)
     blocks = []
     for one in comparisons:
         facts = {name: value for name, value in vars(one).items() if name != "arms"}
@@ -169,20 +220,21 @@ def read_results(paths: Sequence[Path]) -> list[Comparison]:
     ReplayInvalid
         A file is none of ours, or two of them spent different numbers of labels on the same set.
     """
-    found: dict[tuple[str, str, str], Comparison] = {}
+    found: dict[tuple[str, str, str, str], Comparison] = {}
     for path in paths:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT or content["protocol"] != PROTOCOL:
-                raise ValueError(f"format {content['format']!r}, protocol {content['protocol']}")
             read = [
                 Comparison(**{**one, "arms": {arm: ArmResult(**own) for arm, own in one["arms"].items()}})
                 for one in content["comparisons"]
             ]
+            protocols = {one.yardstick.protocol for one in read} or {PROTOCOL}
+            if content["format"] != FORMAT or {content["protocol"]} != protocols:
+                raise ValueError(f"format {content['format']!r}, protocol {content['protocol']}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ReplayInvalid(f"{path} holds no results of this version of mmal simulate: {error}") from error
         for one in read:
-            known = found.setdefault((one.dataset, one.scenario, one.split), one)
+            known = found.setdefault((one.task, one.dataset, one.scenario, one.split), one)
             if known.n_labels != one.n_labels:
                 raise ReplayInvalid(f"{path}: {one.title} spent {one.n_labels}, another file {known.n_labels}")
             known.arms.update(one.arms)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from backend.errors import PlotUnavailable
-from backend.simulation.experiment import CELLS_FILE, Plan, run
-from backend.simulation.labelled_set import LabelledSet
+from backend.simulation.cells import CELLS_FILE, D, Replays, run
 from backend.simulation.plots import draw
 from backend.simulation.results import Comparison, compare, write_results
 from backend.simulation.tables import report
@@ -26,10 +25,10 @@ class Study:
     notes: list[str]
 
 
-def study(sets: Sequence[LabelledSet], plan: Plan, folder: Path, *, jobs: int = 2, fresh: bool = False) -> Study:
+def study(sets: Sequence[D], plan: Replays[D], folder: Path, *, jobs: int = 2, fresh: bool = False) -> Study:
     """Replay the plan and write results.json, report.md and a PNG for each set, scenario and split.
 
-    What the folder holds of the same plan is not run again (``experiment.run``).
+    What the folder holds of the same plan is not run again (``cells.run``).
 
     Raises
     ------
@@ -40,7 +39,8 @@ def study(sets: Sequence[LabelledSet], plan: Plan, folder: Path, *, jobs: int = 
     comparisons = compare(outcome.cells)
     notes = [f"{data.name}: {note}" for data in sets for note in data.notes]
     notes += [f"{left.dataset}: {left.what} is left out: {left.why}" for left in outcome.unsuited]
-    write_results(folder / RESULTS_FILE, comparisons, {"plan": asdict(plan), "sets": _facts(sets), "notes": notes})
+    about = {"plan": vars(plan), "sets": {data.name: data.facts for data in sets}, "notes": notes}
+    write_results(folder / RESULTS_FILE, comparisons, about)
     (folder / REPORT_FILE).write_text("# Label efficiency\n\n" + report(comparisons, notes), encoding="utf-8")
     files = [folder / RESULTS_FILE, folder / REPORT_FILE, folder / CELLS_FILE]
     try:
@@ -48,16 +48,3 @@ def study(sets: Sequence[LabelledSet], plan: Plan, folder: Path, *, jobs: int = 
     except PlotUnavailable as error:
         notes.append(str(error))
     return Study(comparisons, files, notes)
-
-
-def _facts(sets: Sequence[LabelledSet]) -> Mapping[str, Mapping[str, object]]:
-    return {
-        data.name: {
-            "items": len(data),
-            "classes": len(data.classes),
-            "batch_size": data.batch_size,
-            "budget": data.budget,
-            "fingerprint": data.fingerprint,
-        }
-        for data in sets
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,18 +14,19 @@ CLEAR = 2.0
 
 def comparison_table(one: Comparison) -> str:
     """One comparison, the best arm first."""
-    modalities = sorted(name[len("contribution_") :] for name in one.arms["random"].last if "contribution_" in name)
+    reference = one.arms[one.yardstick.reference]
+    modalities = sorted(name[len("contribution_") :] for name in reference.last if "contribution_" in name)
     names = [
         "arm", "AULC", "minus random", "ahead", "F1 minus random", "final acc.", "final F1", "labels saved",
         *(f"{name} alone" for name in modalities), *(["dominance"] if modalities else []),
         "NLL", "ECE", "ECE calibrated", "select s", "fit s",
     ]  # fmt: skip
-    lines = [_row(names), "|" + "---|" * len(names)]
+    lines = [row(names), "|" + "---|" * len(names)]
     for arm in one.ranking():
         own = one.arms[arm]
         to_random = one.difference(arm)
         lines.append(
-            _row(
+            row(
                 [
                     f"`{arm}`",
                     f"{100 * float(np.mean(own.areas['accuracy'])):.1f}",
@@ -51,19 +52,72 @@ def comparison_table(one: Comparison) -> str:
 def matrix(one: Comparison) -> str:
     """Paired difference in AULC, points ± s.e., of the arm of the row minus that of the column."""
     arms = one.ranking()
-    lines = [_row(["", *(f"`{arm}`" for arm in arms)]), "|" + "---|" * (len(arms) + 1)]
+    lines = [row(["", *(f"`{arm}`" for arm in arms)]), "|" + "---|" * (len(arms) + 1)]
     for arm in arms:
         against = ["" if arm == other else str(one.difference(arm, other)) for other in arms]
-        lines.append(_row([f"`{arm}`", *against]))
+        lines.append(row([f"`{arm}`", *against]))
     return "\n".join(lines)
 
 
-def overview(comparisons: Sequence[Comparison], measure: str = "accuracy") -> str:
+def pairing_table(one: Comparison) -> str:
+    """The same for pairing: recall at three depths, the score of couples, and how far down the candidates the truth
+    was when a question was asked."""
+    groups = "group" in one.arms[one.yardstick.reference].areas
+    names = [
+        "arm", "AULC", "minus random", "ahead", "R@5", "R@10", *(["group"] if groups else []), "final R@1",
+        *(["final group"] if groups else []), "questions saved", "about images", "shown among 8",
+        "control's rank", "own rank", "select s", "fit s",
+    ]  # fmt: skip
+    lines = [row(names), "|" + "---|" * len(names)]
+    for arm in one.ranking():
+        own, to_random = one.arms[arm], one.difference(arm)
+        lines.append(
+            row(
+                [
+                    f"`{arm}`",
+                    f"{100 * float(np.mean(own.areas['recall_1'])):.1f}",
+                    str(to_random),
+                    f"{to_random.ahead}/{to_random.seeds}",
+                    *(str(one.difference(arm, measure=name)) for name in ("recall_5", "recall_10")),
+                    *([str(one.difference(arm, measure="group"))] if groups else []),
+                    f"{100 * own.last['recall_1']:.1f}",
+                    *([f"{100 * own.last['group']:.1f}"] if groups else []),
+                    f"{100 * one.saved(arm):.0f}%",
+                    *(_told(own.average, name, "{:.0%}") for name in ("images_asked", "acquired_shown")),
+                    *(_told(own.average, name, "{:.0f}") for name in ("audit_rank", "acquired_rank")),
+                    f"{own.average['seconds_select']:.3f}",
+                    f"{own.average['seconds_fit']:.2f}",
+                ]
+            )
+        )
+    return "\n".join(lines)
+
+
+def candidates_needed(comparisons: Sequence[Comparison]) -> str:
+    """Arms by set and scenario: candidates that 90% coverage asks for; the share of all open items whose counterpart
+    was among them, and of the questions that the arm itself chose."""
+    return _across(
+        comparisons,
+        lambda one, arm: 100 * one.arms[arm].average.get("covered_open", float("nan")),
+        lambda one, arm: (
+            f"{_told(one.arms[arm].average, 'candidates_wanted', '{:.0f}')};"
+            f" {_told(one.arms[arm].average, 'covered_open', '{:.0%}')};"
+            f" {_told(one.arms[arm].average, 'covered_acquired', '{:.0%}')}"
+        ),
+        "{:.0f}%",
+    )
+
+
+def _told(measured: Mapping[str, float], name: str, form: str) -> str:
+    return form.format(measured[name]) if name in measured else "-"
+
+
+def overview(comparisons: Sequence[Comparison], measure: str | None = None) -> str:
     """Arms by set and scenario: paired difference to random in the area under the curve; the best mean first."""
     return _across(
         comparisons,
-        lambda one, arm: one.difference(arm, "random", measure).mean,
-        lambda one, arm: f"{one.difference(arm, 'random', measure)} ({one.difference(arm).seeds})",
+        lambda one, arm: one.difference(arm, measure=measure).mean,
+        lambda one, arm: f"{one.difference(arm, measure=measure)} ({one.difference(arm).seeds})",
         "{:+.1f}",
     )
 
@@ -80,12 +134,12 @@ def against(comparisons: Sequence[Comparison], arm: str) -> str:
 
 
 def savings(comparisons: Sequence[Comparison]) -> str:
-    """Arms by set and scenario: labels saved, final accuracy, seconds a selection."""
+    """Arms by set and scenario: labels saved, the headline at the end, seconds a selection."""
     return _across(
         comparisons,
         lambda one, arm: 100 * one.saved(arm),
         lambda one, arm: (
-            f"{100 * one.saved(arm):.0f}%; {100 * one.arms[arm].last['accuracy']:.1f};"
+            f"{100 * one.saved(arm):.0f}%; {100 * one.arms[arm].last[one.yardstick.measure]:.1f};"
             f" {one.arms[arm].average['seconds_select']:.2f} s"
         ),
         "{:.0f}%",
@@ -108,19 +162,22 @@ def _across(
     }
     means = {arm: float(np.mean(found)) for arm, found in values.items()}
     everywhere = {arm: len(found) == len(comparisons) for arm, found in values.items()}
-    lines = [_row(["arm", *map(_heading, comparisons), "mean"]), "|" + "---|" * (len(comparisons) + 2)]
+    lines = [row(["arm", *map(_heading, comparisons), "mean"]), "|" + "---|" * (len(comparisons) + 2)]
     for arm in sorted(values, key=lambda arm: (not everywhere[arm], -means[arm])):
         cells = [show(one, arm) if arm in one.arms else "-" for one in comparisons]
-        lines.append(_row([f"`{arm}`", *cells, mean.format(sign * means[arm] + 0.0) if everywhere[arm] else "-"]))
+        lines.append(row([f"`{arm}`", *cells, mean.format(sign * means[arm] + 0.0) if everywhere[arm] else "-"]))
     return "\n".join(lines)
 
 
 def _heading(one: Comparison) -> str:
-    extra = [one.scenario] * (one.scenario != "plain") + [one.split] * (one.split != "random")
+    extra = [one.scenario] * (one.scenario != "plain")
+    # Pairing knows one split only.
+    extra += [one.split] * (one.split != "random" and one.task != "pairing")
     return " ".join([one.dataset, *extra]).replace("_", " ")
 
 
-def _row(cells: Sequence[str]) -> str:
+def row(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
 
 
@@ -128,17 +185,36 @@ def report(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> str:
     """All of it: notes, then for each set, scenario and split the table and the matrix."""
     parts = [f"- {note}" for note in notes]
     for one in comparisons:
-        seeds = len(one.arms["random"].seeds)
+        pairing = one.task == "pairing"
         parts += [
             f"\n## {one.title}\n",
-            f"{one.classes} classes, about {one.pool} items in the pool, {one.scored_on} scored on,"
-            f" {one.n_labels[0]} to {one.n_labels[-1]} labels, {seeds} seeds. AULC: mean accuracy over the curve;"
-            " differences are paired by seed, points ± standard error; ECE in percent.\n",
-            comparison_table(one),
+            _said_of_pairing(one) if pairing else _said(one),
+            pairing_table(one) if pairing else comparison_table(one),
             "\nAULC of the row minus that of the column:\n",
             matrix(one),
         ]
+        if pairing:
+            parts += ["\nCandidates that 90% coverage asks for; coverage of all open items; of own questions:\n"]
+            parts += [candidates_needed([one])]
     return "\n".join(parts) + "\n"
+
+
+def _said(one: Comparison) -> str:
+    return (
+        f"{one.classes} classes, about {one.pool} items in the pool, {one.scored_on} scored on,"
+        f" {one.n_labels[0]} to {one.n_labels[-1]} labels, {len(one.arms['random'].seeds)} seeds. AULC: mean accuracy"
+        " over the curve; differences are paired by seed, points ± standard error; ECE in percent.\n"
+    )
+
+
+def _said_of_pairing(one: Comparison) -> str:
+    seeds = len(one.arms[one.yardstick.reference].seeds)
+    return (
+        f"About {one.pool} pairs hidden in the pools, {one.scored_on} scored on, {one.n_labels[0]} to"
+        f" {one.n_labels[-1]} questions, the first {one.n_labels[0]} the same random ones for all, {seeds} seeds."
+        " AULC: mean recall@1 over the curve, both ways; differences are paired by seed, points ± standard error."
+        " Ranks: median place of the true counterpart when a question was asked.\n"
+    )
 
 
 def advice(one: Comparison, *, default: str = "auto") -> list[str]:

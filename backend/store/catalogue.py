@@ -75,36 +75,47 @@ def add(store: Store, project_id: int, items: Iterable[NewItem], *, state: str =
     return changed
 
 
-def modalities_of(store: Store, project_id: int, item_ids: Iterable[str]) -> dict[str, str]:
-    """Modality of each of these items that is known."""
-    wanted, found = list(item_ids), {}
-    with store.reading() as session:
-        for start in range(0, len(wanted), CHUNK):
-            for row in session.scalars(_by_id(project_id, wanted[start : start + CHUNK])):
-                found[row.item_id] = row.modality
-    return found
-
-
-def every(store: Store, project_id: int, numbers: Iterable[int] | None = None) -> dict[int, CatalogueItem]:
-    """Number to item: these, or (default) all of the project."""
+def items(store: Store, project_id: int, numbers: Iterable[int]) -> dict[int, CatalogueItem]:
+    """Number to item, with its content."""
     query = select(CatalogueItem).where(CatalogueItem.project_id == project_id).order_by(CatalogueItem.number)
+    wanted: list[int] = sorted(set(numbers))
+    found: dict[int, CatalogueItem] = {}
     with store.reading() as session:
-        if numbers is None:
-            return {item.number: item for item in session.scalars(query)}
-        wanted, found = sorted(set(numbers)), {}
         for start in range(0, len(wanted), CHUNK):
             part = query.where(CatalogueItem.number.in_(wanted[start : start + CHUNK]))
             found.update({item.number: item for item in session.scalars(part)})
         return found
 
 
+def written(store: Store, project_id: int) -> dict[str, int]:
+    """Key of a question -> number of the text that was written as its answer and still is."""
+    query = select(CatalogueItem.written, CatalogueItem.number).where(
+        CatalogueItem.project_id == project_id, CatalogueItem.written != "", CatalogueItem.state != "dropped"
+    )
+    with store.reading() as session:
+        return dict(session.execute(query).all())
+
+
+def problems(store: Store, project_id: int) -> list[tuple[str, str]]:
+    """(id, why) of every item that could not be read."""
+    query = (
+        select(CatalogueItem.item_id, CatalogueItem.problem)
+        .where(CatalogueItem.project_id == project_id, CatalogueItem.problem != "")
+        .order_by(CatalogueItem.number)
+    )
+    with store.reading() as session:
+        return [(item_id, problem) for item_id, problem in session.execute(query).all()]
+
+
 def numbers_of(store: Store, project_id: int, item_ids: Iterable[str]) -> dict[str, int]:
     """Number of each of these ids that is known."""
-    wanted, found = list(item_ids), {}
+    wanted: list[str] = list(item_ids)
+    found: dict[str, int] = {}
     with store.reading() as session:
         for start in range(0, len(wanted), CHUNK):
-            for row in session.scalars(_by_id(project_id, wanted[start : start + CHUNK])):
-                found[row.item_id] = row.number
+            mine = CatalogueItem.item_id.in_(wanted[start : start + CHUNK])
+            query = select(CatalogueItem.item_id, CatalogueItem.number)
+            found.update(session.execute(query.where(CatalogueItem.project_id == project_id, mine)).all())
     return found
 
 

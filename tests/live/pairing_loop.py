@@ -115,7 +115,7 @@ class PairingLoop:
             self.project.round_number + 1,
             options_of(self.project),
         )
-        items = catalogue.every(self.services.store, self.project_id)
+        items = catalogue.items(self.services.store, self.project_id, found.paired)
         return {(items[image].item_id, items[text].item_id) for image, text in found.pairs}
 
     def wait_for_version(self, after: str = "", seconds: float = PATIENCE) -> str:

@@ -19,6 +19,7 @@ from backend.rounds.models import load_model
 from backend.rounds.services import Services, schema_of
 from backend.store import projects, rounds
 from backend.store.tables import Round
+from backend.strategies import describe, strategy_names
 from tests.live.backend_process import BackendProcess, wait_for
 from tests.live.pairing_loop import COLOURS, picture
 
@@ -108,6 +109,15 @@ def test_an_alignment_project_learns_how_well_texts_fit(label_studio: LocalLabel
         assert model.state()[1]["kind"] == "alignment"
         queued = rounds.queue(services.store, last.id)
         assert 0 <= predict(backend, services, number, queued[-1].task_id)["score"] < 1
+
+
+def test_every_strategy_that_compares_pairs_publishes_a_batch(label_studio: LocalLabelStudio, tmp_path: Path) -> None:
+    with running(label_studio, tmp_path, "cross_modal_retrieval", retrieval_tasks(60)) as (_, services, number):
+        label_batches(label_studio, services, number, 1)
+        for name in [name for name in strategy_names() if "shared_space" in describe(name).needs]:
+            version = projects.get(services.store, number).version
+            set_options(services, number, {"strategy": name}, "the test")
+            assert next_version(services, number, version).endswith(f"-{name}")
 
 
 @pytest.mark.parametrize("learner", ["two_branch", "ascmr_network"])

@@ -10,7 +10,9 @@ import pytest
 from backend.labelstudio.local_server import LocalLabelStudio
 from backend.labelstudio.pair_answers import answer_regions
 from backend.labelstudio.pair_tasks import NONE, UNSURE
+from backend.rounds.connecting import set_options
 from backend.store import catalogue
+from backend.strategies import strategy_names
 from tests.live.backend_process import wait_for
 from tests.live.conftest import REPOSITORY
 from tests.live.pairing_loop import PairingLoop, pools
@@ -143,6 +145,21 @@ def test_killed_at_any_point_no_question_is_lost_or_asked_twice(
         items = [task.data["query_id"] for task in tasks]
         assert len(items) == len(set(items))
         assert {q.key for q in loop.questions()} == set(keys)
+
+
+def test_every_pair_strategy_asks_a_batch(label_studio: LocalLabelStudio, tmp_path: Path) -> None:
+    options = {**OPTIONS, "batch_size": 3}
+    with PairingLoop(label_studio, tmp_path, config("image_text_pairing"), items=40, options=options) as loop:
+        version = loop.wait_for_version()
+        for name in strategy_names(pairs=True):
+            for _ in range(3):
+                loop.answer_next()
+            if name != loop.project.options["strategy"]:
+                set_options(loop.services, loop.project_id, {"strategy": name}, "the test")
+            version = loop.wait_for_version(after=version)
+            wait_for(f"a batch by {name}", lambda: loop.project.version.endswith(f"-{name}"))  # noqa: B023
+            number = loop.project.round_number
+            assert len([q for q in loop.questions() if q.round_number == number and q.task_id]) == 3
 
 
 def test_imported_items_fill_the_pools_and_their_tasks_go(label_studio: LocalLabelStudio, tmp_path: Path) -> None:

@@ -57,14 +57,16 @@ class TwoBranchHead:
 
         z_m = [ p_m R | a s_m u_m | sqrt(1 - a^2) s_m e_m ],    s_m = sqrt(1 - |p_m R|^2),
 
-    a point of unit length: R (C, K) unit prototypes, orthonormal while K >= C; u_m the unit row of the pair space
+    a point of unit length: R (C, K) unit prototypes, the axes while K = C; u_m the unit row of the pair space
     (``pair_space``), e_m an axis that belongs to the modality, a the option ``pair_share``. With orthonormal R the
     cosine of z_m with a prototype is p_m,c itself, and that of an image with a text is sum_c p_v,c p_t,c, the
     probability of the same class, plus what the pair space says where neither branch is sure. The last block only
     brings rows to unit length without making unsure ones alike.
 
-    W_m minimises |W|^2 / 2 + inverse_regularization * cross-entropy against labels that share a row equally: convex,
-    from scratch each round, nothing drawn but the folds of the calibration. Pairs with one modality train its branch.
+    W_m minimises |W|^2 / 2 + inverse_regularization * cross-entropy against labels that share a row equally, within
+    the ``posterior.MOST_DIRECTIONS`` principal directions of the training rows (all of them while labels are fewer):
+    convex, from scratch each round, nothing drawn but the folds of the calibration. Pairs with one modality train its
+    branch.
 
     ``pairs="all"`` computes the pair space from unlabelled pairs as well: an image and its text belong together
     whether or not somebody named their classes, which helps most while labels are few.
@@ -241,13 +243,12 @@ def _train_branch(
         return np.zeros((targets.shape[1], block.shape[1])), held
     span = leading_span(rows)
     strength, own = options.inverse_regularization, fold[present]
-    scored, solved = np.zeros(wanted.shape), None
+    solved = posterior_weights(span, np.arange(len(rows)), wanted, strength)
+    scored = np.zeros(wanted.shape)
     for number in _scored_folds(fold):
         train, out = np.flatnonzero(own != number), np.flatnonzero(own == number)
-        # Each search begins where the last ended, the one on all rows too.
-        solved = posterior_weights(span, train, wanted[train], strength, solved)
-        scored[out] = posterior(span.coordinates[out] @ solved.T, wanted[train].any(axis=0))
-    solved = posterior_weights(span, np.arange(len(rows)), wanted, strength, solved)
+        weights = posterior_weights(span, train, wanted[train], strength, solved)
+        scored[out] = posterior(span.coordinates[out] @ weights.T, wanted[train].any(axis=0))
     held[present] = scored
     return solved @ span.basis.T, held
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def note_questions(services: Services, opened: Round, questions: Sequence[Question]) -> None:
     """Keep what is about to be asked: from now on a crash loses no question and asks none twice."""
-    items = catalogue.every(services.store, opened.project_id, [q.item for q in questions])
+    items = catalogue.items(services.store, opened.project_id, [q.item for q in questions])
     pair_queries.choose(
         services.store,
         opened.project_id,
@@ -117,7 +117,7 @@ def _contents(
     services: Services, project_id: int, questions: Sequence[PairQueryRow]
 ) -> dict[int, tuple[CatalogueItem, str]]:
     """Number -> (item, what a candidate shows of it): the words, or a thumbnail; without what cannot be read."""
-    items = catalogue.every(services.store, project_id, {n for q in questions for n in (q.item, *q.candidates)})
+    items = catalogue.items(services.store, project_id, {n for q in questions for n in (q.item, *q.candidates)})
     offered = {n for q in questions for n in q.candidates if q.modality == "text"}
     media = services.media()
 

@@ -36,11 +36,7 @@ def overview(services: Services, project_id: int) -> dict[str, Any]:
         "control_questions": len(control),
         "found_first": sum(rank == 0 for rank in hits) / len(control) if control else None,
         "found": len(hits) / len(control) if control else None,
-        "unreadable": [
-            f"{item.item_id}: {item.problem}"
-            for item in catalogue.every(services.store, project_id).values()
-            if item.problem
-        ],
+        "unreadable": [f"{name}: {problem}" for name, problem in catalogue.problems(services.store, project_id)],
     }
 
 
@@ -68,7 +64,7 @@ def pair_rows(services: Services, project_id: int) -> Iterator[dict[str, Any]]:
     project = projects.get(services.store, project_id)
     asked = pair_queries.every(services.store, project_id)
     settled = settled_pairs(services, project_id, asked, project.round_number + 1, options_of(project))
-    items = catalogue.every(services.store, project_id)
+    items = catalogue.items(services.store, project_id, settled.paired)
     task_of = {q.key: q.task_id for q in asked}
     for (image, text), key in settled.pairs.items():
         yield {
@@ -80,5 +76,5 @@ def pair_rows(services: Services, project_id: int) -> Iterator[dict[str, Any]]:
 
 
 def _name(services: Services, project_id: int, number: int) -> str:
-    found = catalogue.every(services.store, project_id, [number])
+    found = catalogue.items(services.store, project_id, [number])
     return found[number].item_id if number in found else str(number)

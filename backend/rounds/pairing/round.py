@@ -39,6 +39,7 @@ def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, pro
         "labels": sum(q.answer not in ("open", "withdrawn", "deleted") for q in asked),
         "pairs": len(settled.pairs),
         "conflicts": len(settled.conflicts),
+        "pool": sum(len(numbers) for numbers in arrays.numbers.values()) - 2 * len(known),
     }
     progress("synced")
 
@@ -81,11 +82,7 @@ def settled_pairs(
     services: Services, project_id: int, asked: Sequence[PairQueryRow], round_number: int, options: ProjectOptions
 ) -> Settled:
     """What all answers so far come to."""
-    written = {
-        item.written: number
-        for number, item in catalogue.every(services.store, project_id).items()
-        if item.written and item.state != "dropped"
-    }
+    written = catalogue.written(services.store, project_id)
     return settle(asked, written, round_number, one_to_one=options.one_to_one)
 
 

@@ -1,0 +1,1 @@
+"""Replays of sets whose pairing is hidden: which question about two pools teaches most."""

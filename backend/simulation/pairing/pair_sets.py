@@ -1,0 +1,167 @@
+"""A set of true pairs as a replay of pairing sees it: arrays, what is of equal content, and where training starts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+from backend.errors import ReplayInvalid, UnknownDataset
+from backend.learners.projection import ProjectionHead
+from backend.simulation.datasets import build_dataset, dataset_names
+from backend.simulation.pairing import twins
+from backend.simulation.pairs import embed_dataset, load_dataset
+from backend.simulation.splits import near_duplicates, same_content
+from backend.simulation.warm_start import train_warm_start
+
+POOL, HELD_OUT = 800, 300
+BATCH, BUDGET = 40, 200
+# tux12 is smaller than a pool and a test of the usual size.
+SIZES: Mapping[str, tuple[int, int]] = {"tux12": (400, 200)}
+
+
+@dataclass(frozen=True)
+class PairingSet:
+    """Row i of everything is one true pair; a replay hides that.
+
+    Attributes
+    ----------
+    name : what results are filed under
+    features : "image", "text" -> (n, D_m) float32 unit rows
+    contents : "image", "text" -> (n,) numbers, equal where the picture or the text is the same
+    groups : (n,) numbers, equal for pairs that must lie on one side of a split
+    couples : (g, 2) rows of near-twins; none in most sets
+    start : the projection that every round starts from, trained without this set
+    pool, held_out : pairs that are hidden in the pools of a seed, and pairs it is scored on (about)
+    batch_size, budget : questions a round, and in all
+    """
+
+    name: str
+    features: Mapping[str, np.ndarray]
+    contents: Mapping[str, np.ndarray]
+    groups: np.ndarray
+    couples: np.ndarray
+    start: ProjectionHead
+    pool: int = POOL
+    held_out: int = HELD_OUT
+    batch_size: int = BATCH
+    budget: int = BUDGET
+    notes: tuple[str, ...] = ()
+    _splits: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with the vectors, the contents, the groups, the start or the sizes of the split."""
+        digest = hashlib.sha256(repr((self.pool, self.held_out)).encode())
+        blocks = [self.groups, self.couples]
+        blocks += [self.contents[m] for m in sorted(self.contents)]
+        blocks += [self.features[m] for m in sorted(self.features)]
+        blocks += [self.start.weights[m] for m in sorted(self.start.weights)]
+        for block in blocks:
+            digest.update(np.ascontiguousarray(block).tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What results tell of the set."""
+        return {
+            "items": len(self),
+            "couples": len(self.couples),
+            "batch_size": self.batch_size,
+            "budget": self.budget,
+            "fingerprint": self.fingerprint,
+        }
+
+    def split(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the pool and rows to be scored on, ascending; whole groups at random until the sizes are reached.
+
+        Raises
+        ------
+        ReplayInvalid
+            The set is too small.
+        """
+        known = self._splits.get(seed)
+        if known is None:
+            known = self._splits[seed] = self._drawn(seed)
+        return known
+
+    def _drawn(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        names, group = np.unique(self.groups, return_inverse=True)
+        place = np.random.default_rng([seed, 1]).permutation(len(names))[group.reshape(-1)]
+        # Pairs up to and with each group, in the order of the draw.
+        upto = np.cumsum(np.bincount(place))
+        tested = int(np.searchsorted(upto, self.held_out))
+        used = int(np.searchsorted(upto, self.held_out + self.pool))
+        if used >= len(names):
+            raise ReplayInvalid(
+                f"{self.name} has {len(self)} pairs, too few to hide {self.pool} and to score on {self.held_out}; "
+                "replay a larger set"
+            )
+        return np.flatnonzero((place > tested) & (place <= used)), np.flatnonzero(place <= tested)
+
+    def true_partners(self, modality: str, row: int) -> np.ndarray:
+        """(n,) bool: items of the other modality that some pair joins to the content of this item."""
+        own, theirs = self.contents[modality], self.contents["text" if modality == "image" else "image"]
+        return np.isin(theirs, theirs[own == own[row]])
+
+
+def named_pairing_set(name: str, cache_dir: Path, encoder: str) -> PairingSet:
+    """A benchmark set, or ``twins``, downloaded and embedded where the cache lacks it; its start never saw it.
+
+    Raises
+    ------
+    UnknownDataset, DataSourceUnavailable, DatasetInvalid, EncoderError
+    """
+    known = [*dataset_names(), twins.NAME]
+    if name not in known:
+        raise UnknownDataset(f"data set {name!r} has no pairs to hide. Known: {', '.join(sorted(known))}.")
+    made = name == twins.NAME
+    pairs = load_dataset(twins.build_twins(cache_dir) if made else build_dataset(name, cache_dir))
+    features = embed_dataset(pairs, encoder, cache_dir)
+    # Twins are painted from the drawings of another set: that one must not have been seen either.
+    unseen = [name, twins.SOURCE] if made else [name]
+    couples = np.arange(len(pairs), dtype=np.int64).reshape(-1, 2) if made else np.empty((0, 2), dtype=np.int64)
+    pictures = same_pictures(pairs.images)
+    apart = couple_groups(couples) if made else one_sided(near_duplicates(pairs.texts), pictures)
+    pool, held_out = SIZES.get(name, (POOL, HELD_OUT))
+    return PairingSet(
+        name,
+        features,
+        {"image": pictures, "text": same_content(pairs.texts)},
+        apart,
+        couples,
+        train_warm_start(exclude=unseen, cache_dir=cache_dir, encoder=encoder),
+        pool,
+        held_out,
+        notes=(f"start trained without {' and '.join(unseen)}",),
+    )
+
+
+def same_pictures(paths: Sequence[Path]) -> np.ndarray:
+    """(n,) numbers, equal for files of the same bytes."""
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    return np.asarray(np.unique(digests, return_inverse=True)[1], dtype=np.int64).reshape(-1)
+
+
+def one_sided(texts: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+    """(n,) numbers, equal for rows that equal texts or equal pictures, or chains of both, join."""
+    edges = csr_array((np.ones(len(texts), dtype=bool), (texts, pictures + texts.max() + 1)))
+    size = max(edges.shape)
+    edges.resize((size, size))
+    return np.asarray(connected_components(edges, directed=False)[1][texts], dtype=np.int64)
+
+
+def couple_groups(couples: np.ndarray) -> np.ndarray:
+    """(2 g,) number of the couple of each row."""
+    groups = np.empty(couples.size, dtype=np.int64)
+    groups[couples] = np.arange(len(couples))[:, None]
+    return groups

@@ -1,0 +1,255 @@
+"""Replays a set of pairs as a pairing project, without Label Studio: questions, answers, a projection, its recall."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from backend.errors import ReplayInvalid
+from backend.learners.pair_scores import DEPTHS, group_scores_of, retrieval
+from backend.learners.projection import ProjectionHead
+from backend.simulation.pairing.pair_sets import PairingSet
+from backend.strategies import create_strategy
+from backend.strategies.pairing import MODALITIES, Pairs, PairStrategy, Query, conformal_candidates, other
+
+SCENARIOS: Mapping[str, str] = {
+    "plain": "every round starts from a projection that was trained on other sets",
+    "no_start": "every round starts from nothing: canonical directions of the pairs so far",
+}
+SHOWN = 8
+# Share of misses that the number of candidates is to allow.
+MISSES = 0.1
+Measures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a project stands after a round.
+
+    pool, tested: rows of the set; known: (p, 2) rows of the pool that are paired; closed: modality -> (n,) bool, was
+    asked about without gaining a pair; joint: modality -> (n, d) rows of the pool as the model sees them; audited: ranks of
+    the truth in the control questions so far; asked: modality of each round; rounds: what was measured after each.
+    """
+
+    pool: np.ndarray
+    tested: np.ndarray
+    known: np.ndarray
+    closed: Mapping[str, np.ndarray]
+    joint: Mapping[str, np.ndarray]
+    audited: tuple[float, ...] = ()
+    asked: tuple[str, ...] = ()
+    rounds: tuple[Measures, ...] = ()
+
+
+def replay(data: PairingSet, scenario: str, strategy: PairStrategy, *, seed: int) -> tuple[Measures, ...]:
+    """What was measured after each round: the first is drawn from all items of both pools and the same for every
+    strategy, the others are the strategy's, each with a share of control questions if it wears them.
+
+    The annotator knows the truth and finds it among the candidates or outside, at unit cost. An answer of equal
+    content is right.
+
+    Raises
+    ------
+    ReplayInvalid
+        Batch and budget do not fit the pool.
+    """
+    standing = opening(data, scenario, seed)
+    while standing.rounds[-1]["n_labels"] < data.budget:
+        standing = after_round(data, scenario, standing, strategy, seed)
+    return standing.rounds
+
+
+def opening(data: PairingSet, scenario: str, seed: int) -> Standing:
+    """After the random first round, kept for the strategies that share it."""
+    _LAST[data.name] = data
+    return _opening(data.name, data.fingerprint, data.batch_size, data.budget, scenario, seed)
+
+
+_LAST: dict[str, PairingSet] = {}
+
+
+@lru_cache(maxsize=2)
+def _opening(name: str, fingerprint: str, batch_size: int, budget: int, scenario: str, seed: int) -> Standing:
+    data = _LAST[name]
+    pool, tested = data.split(seed)
+    if batch_size < 2 or not batch_size <= budget <= len(pool):
+        raise ReplayInvalid(
+            f"batch_size={batch_size}, budget={budget} with {len(pool)} pairs in the pools of {name}; "
+            "the batch must be 2 at least and the budget between the batch and the pool"
+        )
+    nothing = np.empty((0, 2), dtype=np.int64)
+    start = Standing(
+        pool,
+        tested,
+        nothing,
+        {m: np.zeros(len(pool), dtype=bool) for m in MODALITIES},
+        embedded(_fitted(data, scenario, pool, nothing, seed), data, pool),
+    )
+    # All of the round are control questions: a uniform draw from both pools.
+    return after_round(data, scenario, start, create_strategy("pair_random", audit_share=1.0), seed)
+
+
+def after_round(data: PairingSet, scenario: str, before: Standing, strategy: PairStrategy, seed: int) -> Standing:
+    """One round: choose, ask, learn, measure."""
+    spent = int(before.rounds[-1]["n_labels"]) if before.rounds else 0
+    size = min(data.batch_size, data.budget - spent)
+    features = {m: data.features[m][before.pool] for m in MODALITIES}
+    pairs = Pairs(
+        features, before.joint, before.known, {m: ~before.closed[m] for m in MODALITIES}, rounds_asked=before.asked
+    )
+    began = time.perf_counter()
+    selection = strategy.select(pairs, size, np.random.default_rng([seed, spent]), candidates=SHOWN)
+    chosen = time.perf_counter()
+    truth = {m: _true_in_pool(data, before.pool, m) for m in MODALITIES}
+    ranks = np.array([true_rank(pairs, query, truth[query.modality][query.item]) for query in selection.queries])
+    control = np.array([query.figures.get("control", 0.0) == 1.0 for query in selection.queries], dtype=bool)
+    measured = _told(before, pairs, truth, ranks, control)
+    known, closed = answered(before, selection.queries, truth)
+    fitting = time.perf_counter()
+    head = _fitted(data, scenario, before.pool, known, seed)
+    measured["seconds_fit"] = time.perf_counter() - fitting
+    measured["seconds_select"] = chosen - began
+    measured |= scores(head, data, before.tested)
+    # Questions that a pool too small could not fill count as asked, so that all arms spend the same.
+    measured |= {"n_labels": float(spent + size), "pairs": float(len(known))}
+    measured["images_asked"] = float(np.mean([query.modality == "image" for query in selection.queries]))
+    own = [query.modality for query, drawn in zip(selection.queries, control, strict=True) if not drawn]
+    asked = (*before.asked, selection.modality or own[0]) if own or selection.modality else before.asked
+    return replace(
+        before,
+        known=known,
+        closed=closed,
+        joint=embedded(head, data, before.pool),
+        audited=(*before.audited, *ranks[control].tolist()),
+        asked=asked,
+        rounds=(*before.rounds, measured),
+    )
+
+
+def _fitted(data: PairingSet, scenario: str, pool: np.ndarray, known: np.ndarray, seed: int) -> ProjectionHead:
+    start = data.start if scenario == "plain" else None
+    if not len(known) and start is not None:
+        return start
+    features = {m: data.features[m][pool] for m in MODALITIES}
+    same = {m: data.contents[m][pool] for m in MODALITIES}
+    return ProjectionHead.fit(features, known, start=start, same=same, seed=seed)
+
+
+def embedded(head: ProjectionHead, data: PairingSet, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Joint rows of some items, both modalities."""
+    return {m: head.embed(m, data.features[m][rows]) for m in MODALITIES}
+
+
+# -- the annotator ------------------------------------------------------------------------------------------------
+
+
+def _true_in_pool(data: PairingSet, pool: np.ndarray, modality: str) -> list[np.ndarray]:
+    """For each item of the pool the rows of the pool that belong to its content."""
+    return [np.flatnonzero(data.true_partners(modality, row)[pool]) for row in pool]
+
+
+def answered(
+    before: Standing, queries: tuple[Query, ...], truth: Mapping[str, list[np.ndarray]]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Known pairs and closed items after the answers: the best candidate that is true, else the item's own
+    counterpart from outside the candidates, else another of equal content. An item that meanwhile was paired from the
+    other end, or whose counterparts all were, gains nothing."""
+    known = [(int(image), int(text)) for image, text in before.known]
+    taken = {m: {pair[side] for pair in known} for side, m in enumerate(MODALITIES)}
+    closed = {m: before.closed[m].copy() for m in MODALITIES}
+    for query in queries:
+        theirs = other(query.modality)
+        if query.item in taken[query.modality]:
+            continue
+        right = set(truth[query.modality][query.item].tolist())
+        shown = [int(row) for row in query.candidates if int(row) in right]
+        partner = next((row for row in [*shown, query.item, *sorted(right)] if row not in taken[theirs]), None)
+        if partner is None:
+            closed[query.modality][query.item] = True
+            continue
+        taken[query.modality].add(query.item)
+        taken[theirs].add(partner)
+        known.append((query.item, partner) if query.modality == "image" else (partner, query.item))
+    return np.array(known, dtype=np.int64).reshape(-1, 2), closed
+
+
+# -- what is measured ---------------------------------------------------------------------------------------------
+
+
+def true_rank(pairs: Pairs, query: Query, right: np.ndarray) -> float:
+    """Place of the best true candidate among all candidates, 1 = first; inf where none is on offer."""
+    theirs = other(query.modality)
+    return float(_ranks(pairs, query.modality, np.array([query.item]), [right], pairs.candidates(theirs))[0])
+
+
+def _ranks(
+    pairs: Pairs, modality: str, items: np.ndarray, right: list[np.ndarray], offered: np.ndarray
+) -> np.ndarray:
+    similar = pairs.joint[modality][items] @ pairs.joint[other(modality)].T
+    similar[:, ~offered] = -np.inf
+    best = np.array([row[true].max(initial=-np.inf) for row, true in zip(similar, right, strict=True)])
+    above = (similar > best[:, None]).sum(axis=1) + 1.0
+    return np.where(np.isfinite(best), above, np.inf)
+
+
+def _told(
+    before: Standing, pairs: Pairs, truth: Mapping[str, list[np.ndarray]], ranks: np.ndarray, control: np.ndarray
+) -> Measures:
+    """Ranks of the truth at the time of asking, and whether the number of candidates that the controls so far ask for
+    would have held: on the controls of this round, on the other questions, and on everything that could be asked."""
+    told = {
+        "audit_rank": _median(ranks[control]),
+        "acquired_rank": _median(ranks[~control]),
+        "audit_shown": _share(ranks[control] <= SHOWN),
+        "acquired_shown": _share(ranks[~control] <= SHOWN),
+    }
+    most = max(pairs.size(m) for m in MODALITIES)
+    if before.audited:
+        wanted = conformal_candidates(before.audited, MISSES, most)
+        if wanted.promised:
+            open_ranks = np.concatenate([_open_ranks(pairs, m, truth[m]) for m in MODALITIES])
+            told |= {
+                "candidates_wanted": float(wanted.k),
+                "covered_audit": _share(ranks[control] <= wanted.k),
+                "covered_acquired": _share(ranks[~control] <= wanted.k),
+                "covered_open": _share(open_ranks <= wanted.k),
+            }
+    return told
+
+
+def _open_ranks(pairs: Pairs, modality: str, truth: list[np.ndarray]) -> np.ndarray:
+    items = np.flatnonzero(pairs.open(modality))
+    return _ranks(pairs, modality, items, [truth[i] for i in items], pairs.candidates(other(modality)))
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else float("nan")
+
+
+def _share(hits: np.ndarray) -> float:
+    return float(hits.mean()) if len(hits) else float("nan")
+
+
+def scores(head: ProjectionHead, data: PairingSet, rows: np.ndarray) -> Measures:
+    """Recall of the held-out pairs both ways, the mean of both, and the scores of their couples if there are any.
+
+    Items of equal content are right answers too.
+    """
+    joint = embedded(head, data, rows)
+    true = [np.flatnonzero(data.true_partners("image", row)[rows]) for row in rows]
+    pairs = np.array([(i, j) for i, texts in enumerate(true) for j in texts], dtype=np.int64)
+    found = retrieval(joint["image"], joint["text"], pairs)
+    told = {f"recall_{depth}": found.mean(depth) for depth in DEPTHS}
+    told |= {"image_to_text_1": found.image_to_text[1], "text_to_image_1": found.text_to_image[1]}
+    here = np.full(len(data), -1, dtype=np.int64)
+    here[rows] = np.arange(len(rows))
+    couples = here[data.couples]
+    couples = couples[(couples >= 0).all(axis=1)]
+    if len(couples):
+        means = group_scores_of(joint["image"], joint["text"], np.stack([couples, couples], axis=2)).means()
+        told |= {"group": means["group"], "group_text": means["text"], "group_image": means["image"]}
+    return told
