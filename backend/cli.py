@@ -318,9 +318,11 @@ def embed_problems(project: ProjectOption) -> None:
 @embed_app.command("retry")
 def embed_retry(project: ProjectOption) -> None:
     """Read those tasks again (the worker does so by itself at start and daily)."""
-    from backend.store import tasks
+    from backend.store import catalogue, tasks
 
-    typer.echo(f"project {project}: {tasks.retry_problems(_services().store, project)} tasks are read again")
+    store = _services().store
+    found = tasks.retry_problems(store, project), catalogue.retry_problems(store, project)
+    typer.echo(f"project {project}: {found[0]} tasks and {found[1]} items of the catalogue are read again")
 
 
 ImagesOption = Annotated[Path | None, typer.Option(help="Folder of images, or .csv/.jsonl/.json of addresses.")]

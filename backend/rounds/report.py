@@ -27,6 +27,9 @@ def status_lines(status: ProjectStatus) -> list[str]:
         f"  rounds     {status.rounds} started, {status.rounds_failed} failed; last step {status.round_step or '-'}",
         f"  last look  {describe_age(status.synced_at)}",
     ]
+    if status.items:
+        held = ", ".join(f"{c.get('embedded', 0)} {modality}s" for modality, c in sorted(status.items.items()))
+        lines.append(f"  catalogue  {held} embedded; {status.pairs} pairs at the last round")
     if status.round_running:
         lines.append(f"  running    a round, by {status.round_running}")
     if status.round_requested:

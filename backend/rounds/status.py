@@ -8,13 +8,16 @@ from typing import Any
 
 from backend.rounds.embedding import progress
 from backend.rounds.services import Services
-from backend.store import leases, rounds, tasks
+from backend.store import catalogue, leases, rounds, tasks
 from backend.store.tables import Project
 
 
 @dataclass(frozen=True)
 class ProjectStatus:
-    """The state of one project. Times are seconds since the epoch, 0 for never."""
+    """The state of one project. Times are seconds since the epoch, 0 for never.
+
+    items: of a pairing project, modality -> state -> number; pairs: known at the last round.
+    """
 
     project_id: int
     title: str
@@ -48,6 +51,8 @@ class ProjectStatus:
     synced_at: float = 0.0
     last_error: str = ""
     last_error_at: float = 0.0
+    items: dict[str, dict[str, int]] = field(default_factory=dict)
+    pairs: int = 0
 
 
 def project_status(services: Services, project: Project) -> ProjectStatus:
@@ -92,6 +97,8 @@ def project_status(services: Services, project: Project) -> ProjectStatus:
         synced_at=project.synced_at,
         last_error=project.last_error,
         last_error_at=project.last_error_at,
+        items=catalogue.counts(store, project.id, services.encoder_id),
+        pairs=int(in_force.counts.get("pairs", 0)) if in_force else 0,
     )
 
 

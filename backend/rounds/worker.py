@@ -26,7 +26,7 @@ from backend.rounds.publishing import trim_live_rows
 from backend.rounds.services import Services, options_of
 from backend.rounds.sync import sync_project
 from backend.rounds.triggers import request_if_due
-from backend.store import events, leases, projects, tasks
+from backend.store import catalogue, events, leases, projects, tasks
 from backend.store.tables import Project
 
 log = logging.getLogger(__name__)
@@ -102,6 +102,7 @@ class Worker:
         report = sync_project(self.services, project_id, reconcile=reconcile)
         if reconcile:
             tasks.retry_problems(self.services.store, project_id)
+            catalogue.retry_problems(self.services.store, project_id)
             # Label Studio makes it anew whenever somebody saves the connection.
             remove_automatic_webhook(self.services.label_studio, project_id, self.services.settings.backend_url)
         self._reconciled.add(project_id)

@@ -170,6 +170,17 @@ def embedded(store: Store, project_id: int, encoder_id: str, outcomes: Mapping[i
             )
 
 
+def retry_problems(store: Store, project_id: int) -> int:
+    """Send every item that could not be read through the encoder again; tells how many."""
+    with store.writing() as session:
+        result = session.execute(
+            update(CatalogueItem)
+            .where(CatalogueItem.project_id == project_id, CatalogueItem.problem != "")
+            .values(embedded_with="")
+        )
+        return int(result.rowcount)  # type: ignore[attr-defined]
+
+
 def set_state(store: Store, project_id: int, numbers: Iterable[int], state: str) -> None:
     """Put these items into a state."""
     pending = sorted(set(numbers))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from backend.errors import CatalogueInvalid, ProjectUnsuited
+from backend.errors import CatalogueInvalid, MediaError, PairTaskInvalid, ProjectUnsuited
 from backend.labelstudio.pair_tasks import NONE, UNSURE, thumbnail
 from backend.labelstudio.records import TaskSnapshot
 from backend.labelstudio.schema import TaskSchema
@@ -20,7 +21,7 @@ from backend.store.catalogue import NewItem
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
 # A file that no address leads to is shown and encoded from a copy of at most this size.
-COPY_SIDE, COPY_BYTES = 768, 60_000
+COPY_SIDE, COPY_BYTES, COPY_THREADS = 768, 60_000, 4
 CONTENT_FIELDS = {"image": ("image", "url", "path"), "text": ("text", "caption", "title")}
 LONGEST_ID = 120
 
@@ -105,15 +106,20 @@ def absorb_tasks(
 
 def _image_files(folder: Path, prefix: str) -> list[NewItem]:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    items = []
-    for path in files:
-        name = path.relative_to(folder).as_posix()
-        if prefix:
-            content = f"{prefix.rstrip('/')}/{quote(name)}"
-        else:
-            content = thumbnail(path.read_bytes(), side=COPY_SIDE, most_bytes=COPY_BYTES)
-        items.append(NewItem(f"image:{name}", "image", content))
-    return items
+    names = [path.relative_to(folder).as_posix() for path in files]
+    if prefix:
+        contents = [f"{prefix.rstrip('/')}/{quote(name)}" for name in names]
+    else:
+        with ThreadPoolExecutor(COPY_THREADS) as pool:
+            contents = list(pool.map(_copy, files))
+    return [NewItem(f"image:{name}", "image", content) for name, content in zip(names, contents, strict=True)]
+
+
+def _copy(path: Path) -> str:
+    try:
+        return thumbnail(path.read_bytes(), side=COPY_SIDE, most_bytes=COPY_BYTES)
+    except (OSError, MediaError, PairTaskInvalid) as error:
+        raise CatalogueInvalid(f"{path} cannot be shown: {error} Take it out of the folder, or mend it") from None
 
 
 def _lines(path: Path) -> list[NewItem]:

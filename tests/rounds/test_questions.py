@@ -1,0 +1,138 @@
+"""Which questions a pairing round asks, without Label Studio."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backend.errors import ConfigurationError, OptionsInvalid
+from backend.labelstudio.schema import TaskSchema
+from backend.learners.projection import ProjectionHead
+from backend.rounds.creating import TEMPLATES
+from backend.rounds.options import ProjectOptions, change_options
+from backend.rounds.pairing.choosing import Choice, PairingArrays, candidates_shown, choose_questions
+from backend.rounds.pairing.settling import settle
+from backend.rounds.reasons import PAIR_REASONS
+from backend.store.tables import PairQueryRow
+
+BOTH = ("image", "text")
+FIRST_TEXT = 1000
+
+
+def pools(count: int, state: str = "pool") -> PairingArrays:
+    """Images 0.. and texts 1000.. in one space; number n belongs to 1000 + n."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(count, 16))
+    features, numbers = {}, {}
+    for modality, first in (("image", 0), ("text", FIRST_TEXT)):
+        rows = truth + 0.3 * rng.normal(size=truth.shape)
+        features[modality] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+        numbers[modality] = np.arange(first, first + count)
+    return PairingArrays(numbers, features, {m: np.full(count, state) for m in BOTH})
+
+
+def answered(item: int, partner: int = 0, answer: str = "pick", **fields: Any) -> PairQueryRow:
+    given = {
+        "key": f"1/{fields.get('purpose', 'query')}/{item}",
+        "modality": "image" if item < FIRST_TEXT else "text",
+        "candidates": [partner] if partner else [],
+        "similarities": [0.5],
+        "purpose": "query",
+        "round_number": 1,
+        "answered_at": str(item),
+    }
+    return PairQueryRow(
+        project_id=1, task_id=item + 1, item=item, partner=partner, answer=answer, **{**given, **fields}
+    )
+
+
+def choose(
+    arrays: PairingArrays, asked: list[PairQueryRow], count: int = 6, directions: Any = BOTH, **options: Any
+) -> Choice:
+    given = ProjectOptions(strategy=options.pop("strategy", "three_step"), **options)
+    settled = settle(asked, {}, 2, one_to_one=given.one_to_one)
+    head = ProjectionHead.identity(16)
+    return choose_questions(arrays, head, settled, asked, given, directions, count, seed=0)
+
+
+def test_a_batch_has_its_size_its_candidates_and_a_sentence_for_each_reason() -> None:
+    choice = choose(pools(40), [], candidates=5)
+    assert len(choice.questions) == 6
+    for question in choice.questions:
+        assert len(question.candidates) == 5
+        assert question.similarities == sorted(question.similarities, reverse=True)
+        assert question.why in PAIR_REASONS
+        assert all((candidate >= FIRST_TEXT) == (question.modality == "image") for candidate in question.candidates)
+
+
+def test_paired_open_and_resting_items_are_not_asked_about_and_paired_ones_not_offered() -> None:
+    asked = [
+        answered(0, FIRST_TEXT),
+        answered(1, answer="open"),
+        answered(2, answer="unsure"),
+        answered(3, answer="skipped"),
+    ]
+    choice = choose(pools(12), asked, count=12, directions=("image",), audit_share=0.0)
+    assert {q.item for q in choice.questions} == set(range(4, 12))
+    assert all(FIRST_TEXT not in q.candidates for q in choice.questions)
+
+
+def test_candidates_that_were_refused_are_not_shown_to_the_item_again() -> None:
+    first = choose(pools(20), [], count=20, directions=("image",), audit_share=0.0).questions[0]
+    refused = answered(first.item, answer="none", candidates=first.candidates, round_number=-5)
+    again = choose(pools(20), [refused], count=20, directions=("image",), audit_share=0.0)
+    [question] = [q for q in again.questions if q.item == first.item]
+    assert len(question.candidates) == 8
+    assert not set(question.candidates) & set(first.candidates)
+
+
+def test_a_contradiction_is_asked_first_of_the_contested_item_or_again_of_the_later_one() -> None:
+    claims = [answered(0, FIRST_TEXT), answered(1, FIRST_TEXT, candidates=[FIRST_TEXT, FIRST_TEXT + 1])]
+    contested = choose(pools(12), claims).questions[0]
+    assert (contested.purpose, contested.item, set(contested.candidates)) == ("conflict", FIRST_TEXT, {0, 1})
+    later = choose(pools(12), claims, directions=("image",)).questions[0]
+    assert (later.purpose, later.item, later.candidates) == ("conflict", 1, [FIRST_TEXT, FIRST_TEXT + 1])
+    settled = [*claims, answered(FIRST_TEXT, 0, answer="none", purpose="conflict")]
+    assert all(q.purpose != "conflict" for q in choose(pools(12), settled).questions)
+
+
+def test_control_questions_are_marked_and_only_they_say_how_many_candidates_are_enough() -> None:
+    choice = choose(pools(60), [], count=40, audit_share=0.5)
+    controls = [q for q in choice.questions if q.purpose == "audit"]
+    assert 15 <= len(controls) <= 25
+    assert all(q.why == "control" for q in controls)
+    options = ProjectOptions(coverage=0.8)
+    found_second = [
+        answered(n, 2000, purpose="audit", candidates=[2001, 2000], similarities=[0.5, 0.4]) for n in range(20)
+    ]
+    found_last = [answered(n, 2000, candidates=[2001] * 7 + [2000], similarities=[0.5] * 8) for n in range(20, 60)]
+    assert candidates_shown(found_second + found_last, options) == 2
+    assert candidates_shown(found_last, options) == 8
+    assert candidates_shown(found_second, ProjectOptions(candidates=5)) == 5
+
+
+def test_a_stream_asks_about_its_oldest_items_and_keeps_the_farthest() -> None:
+    arrays = pools(20, state="buffer")
+    buffer = arrays.buffered(10, settle([], {}, 1))
+    assert sum(len(numbers) for numbers in buffer.numbers.values()) == 10
+    assert buffer.numbers["image"].tolist() == list(range(10))
+    both = pools(10, state="buffer")
+    choice = choose(both, [], count=4, stream_buffer=20, stream_keep=3, audit_share=0.0)
+    assert len(choice.kept) == 3
+    assert not choice.kept & {q.item for q in choice.questions}
+
+
+def test_options_that_make_no_sense_in_a_pairing_project_are_refused() -> None:
+    both = TaskSchema.from_label_config((TEMPLATES / "image_text_pairing" / "config.xml").read_text())
+    images = TaskSchema.from_label_config((TEMPLATES / "image_to_captions" / "config.xml").read_text())
+    assert change_options({}, {}, both).strategy == "three_step"
+    for schema, changes, words in (
+        (both, {"strategy": "auto"}, "three_step"),
+        (both, {"candidates": 40}, "candidates"),
+        (images, {"strategy_options": {"directions": "text"}}, "image_text_pairing"),
+        (both, {"strategy_options": {"speed": 3}}, "speed"),
+    ):
+        with pytest.raises((ConfigurationError, OptionsInvalid), match=words):
+            change_options({}, changes, schema)
