@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from backend.simulation.labelled_set import LabelledSet
     from backend.simulation.pairing.experiment import PairingPlan
     from backend.simulation.pairing.pair_sets import PairingSet
+    from backend.simulation.retrieval.experiment import RetrievalPlan
+    from backend.simulation.retrieval.retrieval_sets import RetrievalSet
     from backend.simulation.study import Study
 
 NOT_UNIFORM = (
@@ -25,14 +27,20 @@ CONTROLS = 0.1
 
 def simulate(
     task: Annotated[
-        str, typer.Option("--task", "-t", help="classification, or pairing: the pairs of the sets are hidden.")
+        str,
+        typer.Option(
+            "--task",
+            "-t",
+            help="classification; pairing: the pairs of the sets are hidden; retrieval: pairs with several labels.",
+        ),
     ] = "classification",
     dataset: Annotated[
         list[str] | None,
         typer.Option(
             "--dataset",
             "-d",
-            help="demo, openclipart16, fluent57 or tux12; pairing: twins instead of demo; may be repeated.",
+            help="demo, openclipart16, fluent57 or tux12; pairing: twins instead of demo; retrieval: without demo;"
+            " may be repeated.",
         ),
     ] = None,
     project: Annotated[int | None, typer.Option("--project", "-p", help="The labels of this project.")] = None,
@@ -49,7 +57,9 @@ def simulate(
     scenario: Annotated[
         list[str] | None,
         typer.Option(
-            "--scenario", help="plain, long_tail, text_blank, ... or all; pairing: plain, no_start; may be repeated."
+            "--scenario",
+            help="plain, long_tail, text_blank, ... or all; pairing: plain, no_start; retrieval: plain,"
+            " labelled_pairs, ascmr_network; may be repeated.",
         ),
     ] = None,
     split: Annotated[
@@ -81,15 +91,19 @@ def simulate(
     own = project is not None or export is not None
     arms = [name for text in strategies or [] for name in text.split()]
     done: Study
+    if task in ("pairing", "retrieval") and (own or split or label_config):
+        raise typer.BadParameter(
+            f"--task {task} replays sets of --dataset, on the one split there is (near-duplicates on one side);"
+            " leave out --project, --export, --label-config and --split"
+        )
     if task == "pairing":
-        if own or split or label_config:
-            raise typer.BadParameter(
-                "--task pairing replays sets of --dataset, on the one split there is (near-duplicates on one side);"
-                " leave out --project, --export, --label-config and --split"
-            )
         pairing = _pairing_plan(arms, scenario, seeds, first_seed, CONTROLS if audit_share is None else audit_share)
         hidden = _pairing_sets(dataset or ["fluent57"], cache, batch_size, budget)
         done = study(hidden, pairing, out, jobs=jobs, fresh=fresh)
+    elif task == "retrieval":
+        retrieval = _retrieval_plan(arms, scenario, seeds, first_seed, audit_share or 0.0)
+        tagged = _retrieval_sets(dataset or ["fluent57"], cache, batch_size, budget)
+        done = study(tagged, retrieval, out, jobs=jobs, fresh=fresh)
     elif task == "classification":
         plan = _plan(arms, scenario, split, seeds, first_seed, audit_share or 0.0)
         if project is not None:
@@ -100,7 +114,7 @@ def simulate(
             sets = _named_sets(dataset or ["demo"], cache)
         done = study([with_plan(data, batch_size, budget) for data in sets], plan, out, jobs=jobs, fresh=fresh)
     else:
-        raise typer.BadParameter(f"task {task!r} cannot be replayed; choose classification or pairing")
+        raise typer.BadParameter(f"task {task!r} cannot be replayed; choose classification, pairing or retrieval")
     typer.echo(report(done.comparisons, done.notes))
     for one in done.comparisons if own else []:
         typer.echo("\n".join(advice(one)))
@@ -149,6 +163,29 @@ def _pairing_sets(names: list[str], cache: Path, batch_size: int | None, budget:
     from backend.simulation.pairing import pair_sets
 
     sets = [pair_sets.named_pairing_set(name, cache, load_settings().encoder) for name in names]
+    return [replace(data, batch_size=batch_size or data.batch_size, budget=budget or data.budget) for data in sets]
+
+
+def _retrieval_plan(
+    arms: list[str], scenario: list[str] | None, seeds: int, first_seed: int, audit_share: float
+) -> RetrievalPlan:
+    from backend.simulation.retrieval.experiment import RetrievalPlan, all_retrieval_arms, usual_retrieval_arms
+    from backend.simulation.retrieval.replay import SCENARIOS
+
+    return RetrievalPlan(
+        all_retrieval_arms() if arms == ["all"] else arms or usual_retrieval_arms(),
+        tuple(SCENARIOS) if scenario == ["all"] else tuple(scenario or ("plain",)),
+        seeds,
+        first_seed,
+        audit_share,
+    )
+
+
+def _retrieval_sets(names: list[str], cache: Path, batch_size: int | None, budget: int | None) -> list[RetrievalSet]:
+    from backend.settings import load_settings
+    from backend.simulation.retrieval import retrieval_sets
+
+    sets = [retrieval_sets.named_retrieval_set(name, cache, load_settings().encoder) for name in names]
     return [replace(data, batch_size=batch_size or data.batch_size, budget=budget or data.budget) for data in sets]
 
 

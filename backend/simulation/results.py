@@ -15,6 +15,7 @@ from backend.simulation.experiment import PROTOCOL
 from backend.simulation.holdout import labels_saved
 from backend.simulation.pairing.experiment import PROTOCOL as PAIRING_PROTOCOL
 from backend.simulation.replay import area
+from backend.simulation.retrieval.experiment import PROTOCOL as RETRIEVAL_PROTOCOL
 
 FORMAT = "mmal simulate 1"
 DIGITS = 4
@@ -51,6 +52,13 @@ YARDSTICKS: Mapping[str, Yardstick] = {
         {"recall_1": "recall@1 of held-out pairs, both ways, %", "group": "group score of held-out couples, %"},
         "questions",
         PAIRING_PROTOCOL,
+    ),
+    "retrieval": Yardstick(
+        ("map", "map_labels", "map_image_to_text", "map_text_to_image"),
+        "random",
+        {"map": "mAP@all among held-out pairs, both ways, %"},
+        "labelled pairs",
+        RETRIEVAL_PROTOCOL,
     ),
 }
 

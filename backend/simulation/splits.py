@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from backend.errors import ReplayInvalid
 from backend.simulation.pairs import Pairs, text_key
 
 FOLDS = 4
@@ -28,6 +29,29 @@ def stratified_split(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.nd
 def random_split(pairs: Pairs, seed: int) -> np.ndarray:
     """Return a (n,) bool mask that holds out a quarter: stratified, items with the same text on one side."""
     return stratified_split(pairs.labels, pairs.groups, seed)
+
+
+def drawn_sides(name: str, groups: np.ndarray, held_out: int, pool: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of a pool of ``pool`` pairs and rows to be scored on, ascending: whole groups at random until the
+    sizes are reached. ``name`` is the set's, for the refusal.
+
+    Raises
+    ------
+    ReplayInvalid
+        There are too few pairs.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    place = np.random.default_rng([seed, 1]).permutation(len(names))[group.reshape(-1)]
+    # Pairs up to and with each group, in the order of the draw.
+    upto = np.cumsum(np.bincount(place))
+    tested = int(np.searchsorted(upto, held_out))
+    used = int(np.searchsorted(upto, held_out + pool))
+    if used >= len(names):
+        raise ReplayInvalid(
+            f"{name} has {len(groups)} pairs, too few for a pool of {pool} and {held_out} to score on; "
+            "replay a larger set"
+        )
+    return np.flatnonzero((place > tested) & (place <= used)), np.flatnonzero(place <= tested)
 
 
 def same_content(texts: Iterable[str], others: Iterable[str] | None = None) -> np.ndarray:

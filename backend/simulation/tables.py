@@ -93,6 +93,35 @@ def pairing_table(one: Comparison) -> str:
     return "\n".join(lines)
 
 
+def retrieval_table(one: Comparison) -> str:
+    """The same for retrieval: mAP@all both ways, and averaged within each label first."""
+    names = [
+        "arm", "AULC", "minus random", "ahead", "by label minus random", "image to text", "text to image",
+        "final mAP", "final by label", "labels saved", "labels seen", "select s", "fit s",
+    ]  # fmt: skip
+    lines = [row(names), "|" + "---|" * len(names)]
+    for arm in one.ranking():
+        own, to_random = one.arms[arm], one.difference(arm)
+        ways = ("map_labels", "map_image_to_text", "map_text_to_image")
+        lines.append(
+            row(
+                [
+                    f"`{arm}`",
+                    f"{100 * float(np.mean(own.areas['map'])):.1f}",
+                    str(to_random),
+                    f"{to_random.ahead}/{to_random.seeds}",
+                    *(str(one.difference(arm, measure=name)) for name in ways),
+                    *(_told(own.last, name, "{:.1%}") for name in ("map", "map_labels")),
+                    f"{100 * one.saved(arm):.0f}%",
+                    _told(own.last, "classes_seen", "{:.0%}"),
+                    _told(own.average, "seconds_select", "{:.3f}"),
+                    _told(own.average, "seconds_fit", "{:.2f}"),
+                ]
+            )
+        )
+    return "\n".join(lines)
+
+
 def candidates_needed(comparisons: Sequence[Comparison]) -> str:
     """Arms by set and scenario: candidates that 90% coverage asks for; the share of all open items whose counterpart
     was among them, and of the questions that the arm itself chose."""
@@ -171,8 +200,8 @@ def _across(
 
 def _heading(one: Comparison) -> str:
     extra = [one.scenario] * (one.scenario != "plain")
-    # Pairing knows one split only.
-    extra += [one.split] * (one.split != "random" and one.task != "pairing")
+    # The other tasks know one split only.
+    extra += [one.split] * (one.split != "random" and one.task == "classification")
     return " ".join([one.dataset, *extra]).replace("_", " ")
 
 
@@ -185,15 +214,15 @@ def report(comparisons: Sequence[Comparison], notes: Sequence[str] = ()) -> str:
     """All of it: notes, then for each set, scenario and split the table and the matrix."""
     parts = [f"- {note}" for note in notes]
     for one in comparisons:
-        pairing = one.task == "pairing"
+        said, table = _TOLD[one.task]
         parts += [
             f"\n## {one.title}\n",
-            _said_of_pairing(one) if pairing else _said(one),
-            pairing_table(one) if pairing else comparison_table(one),
+            said(one),
+            table(one),
             "\nAULC of the row minus that of the column:\n",
             matrix(one),
         ]
-        if pairing:
+        if one.task == "pairing":
             parts += ["\nCandidates that 90% coverage asks for; coverage of all open items; of own questions:\n"]
             parts += [candidates_needed([one])]
     return "\n".join(parts) + "\n"
@@ -215,6 +244,22 @@ def _said_of_pairing(one: Comparison) -> str:
         " AULC: mean recall@1 over the curve, both ways; differences are paired by seed, points ± standard error."
         " Ranks: median place of the true counterpart when a question was asked.\n"
     )
+
+
+def _said_of_retrieval(one: Comparison) -> str:
+    return (
+        f"{one.classes} labels, about {one.pool} pairs in the pool, {one.scored_on} scored on, {one.n_labels[0]} to"
+        f" {one.n_labels[-1]} labelled pairs, the first {one.n_labels[0]} the same random ones for all,"
+        f" {len(one.arms['random'].seeds)} seeds. AULC: mean over the curve of mAP@all, both ways; by label: averaged"
+        " over the queries of each label first; differences are paired by seed, points ± standard error.\n"
+    )
+
+
+_TOLD: Mapping[str, tuple[Callable[[Comparison], str], Callable[[Comparison], str]]] = {
+    "classification": (_said, comparison_table),
+    "pairing": (_said_of_pairing, pairing_table),
+    "retrieval": (_said_of_retrieval, retrieval_table),
+}
 
 
 def advice(one: Comparison, *, default: str = "auto") -> list[str]:

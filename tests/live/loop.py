@@ -48,10 +48,14 @@ class Loop:
 
     def __enter__(self) -> Loop:
         self.backend.start("web")
-        attach_project(self.services, self.project_id)
-        if self.options:
-            set_options(self.services, self.project_id, self.options, "the test")
-        self.backend.start("worker")
+        try:
+            attach_project(self.services, self.project_id)
+            if self.options:
+                set_options(self.services, self.project_id, self.options, "the test")
+            self.backend.start("worker")
+        except BaseException:
+            self.backend.stop()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -77,11 +77,15 @@ class PairingLoop:
 
     def __enter__(self) -> PairingLoop:
         self.backend.start("web")
-        attach_project(self.services, self.project_id)
-        set_options(self.services, self.project_id, self.options, "the test")
-        if self.items:
-            self.add(*pools(self.items))
-        self.backend.start("worker")
+        try:
+            attach_project(self.services, self.project_id)
+            set_options(self.services, self.project_id, self.options, "the test")
+            if self.items:
+                self.add(*pools(self.items))
+            self.backend.start("worker")
+        except BaseException:
+            self.backend.stop()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -14,7 +14,7 @@ from backend.learners.calibration import FOLDS, stratified_folds
 from backend.learners.late_fusion import LateFusionHead
 from backend.learners.retrieval.cosine_head import cosine_head
 from backend.learners.retrieval.options import RetrievalOptions, option
-from backend.learners.retrieval.pair_space import pair_space
+from backend.learners.retrieval.pair_space import pair_space_again
 from backend.learners.retrieval.posterior import leading_span, posterior, posterior_weights, shared_targets
 from backend.learners.retrieval.training_rows import TrainingRows, all_pairs
 
@@ -33,8 +33,8 @@ class TwoBranchOptions(RetrievalOptions):
 
     class_width: int = option(96, "numbers for class prototypes, at most; fewer classes take one each", low=1)
     pair_width: int = option(30, "numbers for the pair space, at most", low=0)
-    pair_share: float = option(0.5, "how much of what no class explains the pair space tells", low=0.0, high=1.0)
-    pairs: str = option("labelled", "pairs that make the pair space", choices=("labelled", "all"))
+    pair_share: float = option(0.7, "how much of what no class explains the pair space tells", low=0.0, high=1.0)
+    pairs: str = option("all", "pairs that make the pair space, unlabelled ones too", choices=("labelled", "all"))
     inverse_regularization: float = option(100.0, "of the branches; larger fits the labels closer", low=1e-3)
 
 
@@ -68,8 +68,9 @@ class TwoBranchHead:
     convex, from scratch each round, nothing drawn but the folds of the calibration. Pairs with one modality train its
     branch.
 
-    ``pairs="all"`` computes the pair space from unlabelled pairs as well: an image and its text belong together
-    whether or not somebody named their classes, which helps most while labels are few.
+    The pair space is computed from unlabelled pairs as well: an image and its text belong together whether or not
+    somebody named their classes, which helps most while labels are few (docs/strategies.md has figures).
+    ``pairs="labelled"`` leaves them out.
 
     Ours. The parts: multinomial logistic regression; unit length by an added axis as in Bachrach et al., RecSys 2014.
     """
@@ -116,7 +117,7 @@ class TwoBranchHead:
         targets = shared_targets(rows.labels)
         fold = stratified_folds(rows.labels, FOLDS, rng)
         joint = rows.pairs() if options.pairs == "labelled" else all_pairs(features, MOST_PAIRS, rng)
-        spaces = pair_space(joint, options.pair_width)
+        spaces = pair_space_again(joint, options.pair_width)
         branches, outputs, held_out = {}, {}, {}
         for name in rows.names:
             weights, held = _train_branch(rows.blocks[name], rows.present[name], targets, fold, options)

@@ -66,6 +66,13 @@ class PairingPlan:
                 self._strategy(text).check(multi_label=False, n_classes=0, modalities=MODALITIES, pairs=True)
             except StrategyUnsuited as error:
                 yield text, str(error)
+        try:
+            pool = len(data.split(self.first_seed)[0])
+            why = f"its pools hide {pool} pairs and the budget is {data.budget}; use a smaller --budget"
+        except ReplayInvalid as error:
+            pool, why = -1, str(error)
+        if pool < data.budget:
+            yield from ((scenario, why) for scenario in self.scenarios)
 
     def key(self, cell: Cell, data: PairingSet) -> str:
         """What a finished replay is found by: it changes with everything that its figures depend on but the code."""

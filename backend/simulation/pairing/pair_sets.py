@@ -12,12 +12,12 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from backend.errors import ReplayInvalid, UnknownDataset
+from backend.errors import UnknownDataset
 from backend.learners.projection import ProjectionHead
 from backend.simulation.datasets import build_dataset, dataset_names
 from backend.simulation.pairing import twins
 from backend.simulation.pairs import embed_dataset, load_dataset
-from backend.simulation.splits import near_duplicates, same_content
+from backend.simulation.splits import drawn_sides, near_duplicates, same_content
 from backend.simulation.warm_start import train_warm_start
 
 POOL, HELD_OUT = 800, 300
@@ -91,22 +91,8 @@ class PairingSet:
         """
         known = self._splits.get(seed)
         if known is None:
-            known = self._splits[seed] = self._drawn(seed)
+            known = self._splits[seed] = drawn_sides(self.name, self.groups, self.held_out, self.pool, seed)
         return known
-
-    def _drawn(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        names, group = np.unique(self.groups, return_inverse=True)
-        place = np.random.default_rng([seed, 1]).permutation(len(names))[group.reshape(-1)]
-        # Pairs up to and with each group, in the order of the draw.
-        upto = np.cumsum(np.bincount(place))
-        tested = int(np.searchsorted(upto, self.held_out))
-        used = int(np.searchsorted(upto, self.held_out + self.pool))
-        if used >= len(names):
-            raise ReplayInvalid(
-                f"{self.name} has {len(self)} pairs, too few to hide {self.pool} and to score on {self.held_out}; "
-                "replay a larger set"
-            )
-        return np.flatnonzero((place > tested) & (place <= used)), np.flatnonzero(place <= tested)
 
     def true_partners(self, modality: str, row: int) -> np.ndarray:
         """(n,) bool: items of the other modality that some pair joins to the content of this item."""

@@ -31,8 +31,9 @@ class Standing:
     """Where a project stands after a round.
 
     pool, tested: rows of the set; known: (p, 2) rows of the pool that are paired; closed: modality -> (n,) bool, was
-    asked about without gaining a pair; joint: modality -> (n, d) rows of the pool as the model sees them; audited: ranks of
-    the truth in the control questions so far; asked: modality of each round; rounds: what was measured after each.
+    asked about without gaining a pair; joint: modality -> (n, d) rows of the pool as the model sees them; audited:
+    ranks of the truth in the control questions so far; asked: modality of each round; rounds: what was measured after
+    each.
     """
 
     pool: np.ndarray

@@ -1,1 +1,1 @@
-"""Replays of retrieval projects: labelled pairs, several labels each, a model that puts both halves into one space."""
+"""Replays of retrieval projects: pairs with several labels, and a model that puts both halves into one space."""

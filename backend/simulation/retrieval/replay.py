@@ -20,7 +20,6 @@ from backend.strategies.base import Strategy
 SCENARIOS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "plain": ("two_branch", {}),
     "labelled_pairs": ("two_branch", {"pairs": "labelled", "pair_share": 0.5}),
-    "all_pairs": ("two_branch", {"pairs": "all", "pair_share": 0.7}),
     # Fewer epochs than the authors', whose rate their many rounds on thousands of pairs suit.
     "ascmr_network": ("ascmr_network", {"width": 256, "learning_rate": 1e-3, "epochs": 60}),
 }

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.errors import ReplayInvalid, UnknownDataset
+from backend.errors import UnknownDataset
 from backend.simulation.datasets import build_dataset, dataset_names
 from backend.simulation.openclipart import PACKAGES, read_drawings
 from backend.simulation.packages import debian_packages
 from backend.simulation.pairing.pair_sets import one_sided, same_pictures
 from backend.simulation.pairs import embed_dataset, load_dataset
 from backend.simulation.retrieval.tags import LEAST_SHARE, MOST_SHARE, drawing_folders, tagged
-from backend.simulation.splits import near_duplicates
+from backend.simulation.splits import drawn_sides, near_duplicates
 
 POOL, HELD_OUT = 600, 300
 BATCH, BUDGET = 40, 200
@@ -62,6 +62,18 @@ class RetrievalSet:
             digest.update(np.ascontiguousarray(block).tobytes())
         return digest.hexdigest()[:16]
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What results tell of the set."""
+        return {
+            "items": len(self),
+            "labels": len(self.classes),
+            "labels_a_pair": round(float(self.labels.sum(axis=1).mean()), 2),
+            "batch_size": self.batch_size,
+            "budget": self.budget,
+            "fingerprint": self.fingerprint,
+        }
+
     def split(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the pool and rows to be scored on, ascending; whole groups at random until the sizes are reached.
 
@@ -70,17 +82,7 @@ class RetrievalSet:
         ReplayInvalid
             The set is too small.
         """
-        names, group = np.unique(self.groups, return_inverse=True)
-        place = np.random.default_rng([seed, 1]).permutation(len(names))[group.reshape(-1)]
-        # Pairs up to and with each group, in the order of the draw.
-        upto = np.cumsum(np.bincount(place))
-        tested = int(np.searchsorted(upto, self.held_out))
-        used = int(np.searchsorted(upto, self.held_out + self.pool))
-        if used >= len(names):
-            raise ReplayInvalid(
-                f"{self.name} has {len(self)} pairs, too few for a pool of {self.pool} and {self.held_out} to score on"
-            )
-        return np.flatnonzero((place > tested) & (place <= used)), np.flatnonzero(place <= tested)
+        return drawn_sides(self.name, self.groups, self.held_out, self.pool, seed)
 
 
 def named_retrieval_set(name: str, cache_dir: Path, encoder: str) -> RetrievalSet:

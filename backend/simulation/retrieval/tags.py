@@ -70,7 +70,9 @@ def drawing_folders(pairs: Pairs, drawings: Iterable[Drawing]) -> list[list[str]
         wanted = (text, pairs.classes[label])
         own = next((d for d in ordered if d.folders and (d.title, d.folders[0]) == wanted), None)
         if own is None:
-            raise DatasetInvalid(f"no drawing is left for {wanted}; the cached set is of other packages, build it anew")
+            raise DatasetInvalid(
+                f"no drawing is left for {wanted}; the cached set is of other packages, build it anew"
+            )
         found.append(["/".join(own.folders[:depth]) for depth in range(2, len(own.folders) + 1)])
     return found
 
