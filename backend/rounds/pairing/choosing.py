@@ -170,13 +170,13 @@ def candidates_shown(asked: Sequence[PairQueryRow], options: ProjectOptions) -> 
     """How many candidates a question shows: as set, or as many as the control sample says are enough."""
     if options.coverage is None:
         return options.candidates
-    ranks = {audit: _ranks(asked, audit) for audit in (True, False)}
+    ranks = {audit: truth_ranks(asked, audit=audit) for audit in (True, False)}
     if not ranks[True]:
         return MOST_CANDIDATES
     return conformal_candidates(ranks[True], 1 - options.coverage, MOST_CANDIDATES, acquired=ranks[False]).k
 
 
-def _ranks(asked: Sequence[PairQueryRow], audit: bool) -> list[float]:
+def truth_ranks(asked: Sequence[PairQueryRow], *, audit: bool) -> list[float]:
     """Rank of the truth of each answered question, 1 = best; infinite where it was not among the candidates."""
     found = []
     for query in asked:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from backend.rounds.pairing.choosing import candidates_shown
+from backend.rounds.pairing.choosing import MOST_CANDIDATES, candidates_shown, truth_ranks
 from backend.rounds.pairing.round import settled_pairs
 from backend.rounds.services import Services, options_of
 from backend.store import catalogue, pair_queries, projects
@@ -16,14 +16,13 @@ def overview(services: Services, project_id: int) -> dict[str, Any]:
     """Counts of items by modality and state, questions by answer, pairs, conflicts, and how good suggestions are.
 
     found_first, found: share of the answered control questions whose counterpart was the model's first guess, and
-    among the candidates.
+    among the candidates; only they hold for the pools. found_own: the latter of the questions the strategy chose.
     """
     project = projects.get(services.store, project_id)
     options = options_of(project)
     asked = pair_queries.every(services.store, project_id)
     settled = settled_pairs(services, project_id, asked, project.round_number + 1, options)
-    control = [q for q in asked if q.purpose == "audit" and q.answer in ("pick", "none", "written")]
-    hits = [q.candidates.index(q.partner) for q in control if q.partner in q.candidates]
+    control, own = truth_ranks(asked, audit=True), truth_ranks(asked, audit=False)
     return {
         "items": catalogue.counts(services.store, project_id, services.encoder_id),
         "questions": dict(Counter(q.answer for q in asked)),
@@ -34,8 +33,9 @@ def overview(services: Services, project_id: int) -> dict[str, Any]:
         ],
         "candidates_shown": candidates_shown(asked, options),
         "control_questions": len(control),
-        "found_first": sum(rank == 0 for rank in hits) / len(control) if control else None,
-        "found": len(hits) / len(control) if control else None,
+        "found_first": _share(control, 1),
+        "found": _share(control, MOST_CANDIDATES),
+        "found_own": _share(own, MOST_CANDIDATES),
         "unreadable": [f"{name}: {problem}" for name, problem in catalogue.problems(services.store, project_id)],
     }
 
@@ -54,6 +54,7 @@ def overview_lines(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"of {found['control_questions']} control questions the counterpart was the first guess in"
             f" {found['found_first']:.0%} and among the candidates in {found['found']:.0%}"
+            + (f"; of those the strategy chose in {found['found_own']:.0%}" if found["found_own"] is not None else "")
         )
     lines += [f"CONFLICT {c['item']}: tasks {c['tasks'][0]} and {c['tasks'][1]}" for c in found["conflicts"]]
     return lines + [f"UNREADABLE {line}" for line in found["unreadable"]]
@@ -73,6 +74,10 @@ def pair_rows(services: Services, project_id: int) -> Iterator[dict[str, Any]]:
             "text_content": items[text].content,
             "task": task_of[key],
         }
+
+
+def _share(ranks: Sequence[float], most: int) -> float | None:
+    return sum(rank <= most for rank in ranks) / len(ranks) if ranks else None
 
 
 def _name(services: Services, project_id: int, number: int) -> str:
