@@ -50,6 +50,8 @@ def reason_of(role: str, strategy: str, figures: Mapping[str, float]) -> str:
         return "random"
     if "uncertainty" not in figures:
         return "typical"
+    if figures.get("conflict", 0.0) >= HIGH:
+        return "disagree"
     uncertain, novel = figures["uncertainty"] >= HIGH, figures.get("novelty", 0.0) >= HIGH
     if uncertain and figures.get("disagreement", 0.0) > 0:
         return "disagree"

@@ -18,10 +18,12 @@ from backend.errors import LabelConfigUnsupported
 from backend.labelstudio.annotations import parse_time, read_answer, resolve_label
 from backend.labelstudio.records import ProjectInfo, TaskSnapshot
 from backend.labelstudio.schema import TaskSchema
+from backend.rounds.options import change_options
 from backend.rounds.pairing import reading as pairing
 from backend.rounds.services import Services, options_of
 from backend.store import projects, tasks
 from backend.store.tables import Project
+from backend.strategies import describe
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +89,20 @@ def _schema(services: Services, project: Project, info: ProjectInfo) -> tuple[Ta
     changed = schema.config_hash != project.schema_hash
     if changed or info.label_config != project.label_config:
         projects.remember(services.store, project.id, label_config=info.label_config, schema_hash=schema.config_hash)
+    if changed:
+        _suit_options(services, project, schema)
     return schema, changed
+
+
+def _suit_options(services: Services, project: Project, schema: TaskSchema) -> None:
+    """A label config that turned from classes to pairs, or back, has no use for the strategy of the other kind."""
+    pairs = "pairs" in describe(options_of(project).strategy).needs
+    if pairs != (schema.kind == "pairing"):
+        gone = ("strategy", "strategy_options", "learner")
+        kept = {name: value for name, value in project.options.items() if name not in gone}
+        suited = change_options(kept, {}, schema)
+        log.warning("project %s: the label config changed its kind; strategy %s now", project.id, suited.strategy)
+        projects.remember(services.store, project.id, options=suited.model_dump())
 
 
 def _read_sample(services: Services, project_id: int, schema: TaskSchema) -> None:

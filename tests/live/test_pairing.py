@@ -177,6 +177,24 @@ def test_imported_items_fill_the_pools_and_their_tasks_go(label_studio: LocalLab
         assert all("query_key" in s.data for s in loop.client.iter_tasks(loop.project_id))
 
 
+def test_a_project_that_turns_to_pairs_keeps_its_tasks_and_gets_a_strategy_that_can_ask(
+    label_studio: LocalLabelStudio, tmp_path: Path
+) -> None:
+    classes = config("image_text_alignment")
+    with PairingLoop(label_studio, tmp_path, classes, items=0, options={"poll_seconds": 1, "batch_size": 4}) as loop:
+        images, texts = pools(12)
+        ids = loop.client.import_tasks(
+            loop.project_id, [{**image, "text": text["text"]} for image, text in zip(images, texts, strict=True)]
+        )
+        version = loop.wait_for_version()
+        loop.client.update_project(loop.project_id, label_config=config("image_text_pairing"))
+        wait_for("the other kind of strategy", lambda: loop.project.options["strategy"] == "three_step")
+        loop.add(*pools(12))
+        loop.wait_for_version(after=version)
+        assert set(ids) <= loop.client.task_ids(loop.project_id)
+        assert len([q for q in loop.questions() if q.task_id]) == 4
+
+
 def test_a_stream_asks_whenever_its_buffer_is_full(label_studio: LocalLabelStudio, tmp_path: Path) -> None:
     options = {**OPTIONS, "batch_size": 4, "audit_share": 0.0, "stream_buffer": 20, "stream_keep": 4}
     with PairingLoop(label_studio, tmp_path, config("image_text_pairing"), items=0, options=options) as loop:

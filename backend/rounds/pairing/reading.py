@@ -10,7 +10,7 @@ from backend.labelstudio.annotations import read_answer
 from backend.labelstudio.pair_answers import PairAnswer, is_query, read_pair_answer
 from backend.labelstudio.pair_tasks import NONE, UNSURE
 from backend.labelstudio.records import TaskSnapshot
-from backend.labelstudio.schema import TaskSchema
+from backend.labelstudio.schema import CANDIDATES_KEY, TaskSchema
 from backend.rounds.pairing.filling import absorb_tasks
 from backend.rounds.services import Services, options_of
 from backend.store import catalogue, pair_queries, projects, tasks
@@ -20,14 +20,19 @@ LEARNT = frozenset({"pick", "none", "written", "unsure"})
 
 
 def remember_tasks(services: Services, project_id: int, schema: TaskSchema, snapshots: Iterable[TaskSnapshot]) -> int:
-    """Note the tasks of questions; tasks that ask nothing become items. Tells how many were new or changed."""
+    """Note the tasks of questions; tasks without a question to ask become items. Tells how many were new or changed.
+
+    A task of somebody else's that has no field of candidates, such as one from before the label config asked for
+    pairs, is left alone: items are deleted as tasks, and nobody's answers may go with them.
+    """
     store, seen = services.store, list(snapshots)
     questions = {str(s.data["query_key"]): s.id for s in seen if is_query(s.data)}
     known = pair_queries.by_key(store, project_id, questions)
     # A round that was cut off between the import and its note: here are its tasks.
     pair_queries.asked(store, project_id, {key: questions[key] for key, row in known.items() if row.task_id == 0})
-    changed = tasks.remember(store, project_id, [tasks.Inputs(task_id, "", "") for task_id in questions.values()])
-    others = [s for s in seen if not is_query(s.data)]
+    others = [s for s in seen if not is_query(s.data) and s.data.get(CANDIDATES_KEY) == []]
+    gone = {s.id for s in others}
+    changed = tasks.remember(store, project_id, [tasks.Inputs(s.id, "", "") for s in seen if s.id not in gone])
     if others:
         stream = options_of(projects.get(store, project_id)).stream_buffer > 0
         changed += absorb_tasks(services, project_id, schema, others, stream=stream)
