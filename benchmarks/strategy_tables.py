@@ -4,14 +4,16 @@
     python -m benchmarks.strategy_tables benchmarks/results/*.json --into docs/strategies.md
 
 With --into, what stands between the lines `<!-- results -->` and `<!-- end of results -->` is replaced, and likewise
-`<!-- pairing results -->` and `<!-- end of pairing results -->` where the files hold replays of pairing. Arms of the
-same set, scenario and split are put together from all files; differences are paired over the seeds they share.
+`<!-- pairing results -->` and `<!-- end of pairing results -->` where the files hold replays of pairing, and
+`<!-- retrieval results -->` and `<!-- end of retrieval results -->`. Arms of the same set, scenario and split are put
+together from all files; differences are paired over the seeds they share.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from backend.errors import ReplayInvalid
@@ -20,6 +22,7 @@ from backend.simulation.tables import against, candidates_needed, overview, savi
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 PAIRING_BEGIN, PAIRING_END = "<!-- pairing results -->", "<!-- end of pairing results -->"
+RETRIEVAL_BEGIN, RETRIEVAL_END = "<!-- retrieval results -->", "<!-- end of retrieval results -->"
 
 
 def tables(comparisons: Sequence[Comparison], arm: str) -> str:
@@ -68,6 +71,34 @@ def pairing_tables(comparisons: Sequence[Comparison]) -> str:
     )
 
 
+def retrieval_tables(comparisons: Sequence[Comparison]) -> str:
+    """The same of replays of retrieval; other models than the default one are held against it under random labels."""
+    plain = [one for one in comparisons if one.scenario == "plain"]
+    return _together(
+        [
+            ("Area under the curve of mAP@all minus random's, points ± standard error (seeds)", plain, overview),
+            ("The same, averaged within each label first", plain, lambda found: overview(found, "map_labels")),
+            ("Labels saved; final mAP@all; seconds a selection", plain, savings),
+            ("Models under random labels: area minus that of the default", _models(comparisons), overview),
+            (
+                "Models under random labels, averaged within each label first",
+                _models(comparisons),
+                lambda found: overview(found, "map_labels"),
+            ),
+        ]
+    )
+
+
+def _models(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """For each set the random arm of all its scenarios, the plain one as what the others are held against."""
+    found = []
+    for plain in comparisons:
+        others = {one.scenario: one.arms["random"] for one in comparisons if one.dataset == plain.dataset}
+        if plain.scenario == "plain" and len(others) > 1:
+            found.append(replace(plain, arms={"random": others.pop("plain"), **others}))
+    return found
+
+
 def _together(wanted: Sequence[tuple[str, Sequence[Comparison], Callable[[Sequence[Comparison]], str]]]) -> str:
     made = [(title, make(found)) for title, found, make in wanted if found]
     return "\n\n".join(f"**{title}**\n\n{text}" for title, text in made if text)
@@ -101,6 +132,8 @@ def main() -> None:
     paired = [one for one in read if one.task == "pairing"]
     made = [(tables(classified, given.arm), (BEGIN, END))] if classified else []
     made += [(pairing_tables(paired), (PAIRING_BEGIN, PAIRING_END))] if paired else []
+    retrieved = [one for one in read if one.task == "retrieval"]
+    made += [(retrieval_tables(retrieved), (RETRIEVAL_BEGIN, RETRIEVAL_END))] if retrieved else []
     for text, marks in made:
         if given.into is None:
             print(text)

@@ -11,6 +11,9 @@ import numpy as np
 from backend.errors import PlotUnavailable
 from backend.simulation.results import Comparison
 
+# Arms that a legend inside the picture leaves room for.
+MOST_INSIDE = 10
+
 
 def draw(comparisons: Sequence[Comparison], folder: Path) -> list[Path]:
     """Write a PNG for each comparison: the mean of each measure that its task draws over what was spent, bands of one
@@ -49,12 +52,14 @@ def _picture(one: Comparison, folder: Path) -> Path:
 def _curves(axes: Any, one: Comparison, measure: str) -> None:
     from matplotlib import pyplot
 
-    colours = pyplot.get_cmap("tab20")
+    palette = pyplot.get_cmap("tab20")
+    # By the headline in every panel, so that an arm keeps its colour.
+    colours = {arm: palette(number % 20) for number, arm in enumerate(one.ranking())}
     reference = one.yardstick.reference
-    for number, arm in enumerate(one.ranking(measure)):
+    for arm in one.ranking(measure):
         own = one.arms[arm]
         mean = 100 * np.array(own.mean[measure])
-        style = {"color": "black", "linestyle": "--"} if arm == reference else {"color": colours(number % 20)}
+        style = {"color": "black", "linestyle": "--"} if arm == reference else {"color": colours[arm]}
         label = f"{arm} ({one.difference(arm, measure=measure).mean:+.1f})"
         axes.plot(one.n_labels, mean, label=label, linewidth=1.5, **style)
         if measure in own.spread:
@@ -62,4 +67,6 @@ def _curves(axes: Any, one: Comparison, measure: str) -> None:
             axes.fill_between(one.n_labels, mean - error, mean + error, alpha=0.15, color=style["color"], linewidth=0)
     axes.set(xlabel=one.yardstick.spent, ylabel=one.yardstick.drawn[measure], title=one.title)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, title=f"AULC minus {reference}", title_fontsize=7, loc="lower right")
+    # Many arms would hide the curves they name.
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if len(one.arms) > MOST_INSIDE else {"loc": "best"}
+    axes.legend(fontsize=7, title=f"AULC minus {reference}", title_fontsize=7, **beside)

@@ -23,6 +23,7 @@ from backend.learners.retrieval import (
     retrieval_model_names,
     two_way_score,
 )
+from backend.learners.retrieval.pair_space import pair_space
 from backend.strategies import Pool, create_strategy
 
 NETWORK = {"width": 24, "layers": 2, "text_hidden": 12, "image_hidden": 12, "learning_rate": 5e-3, "epochs": 15}
@@ -363,6 +364,29 @@ def test_unlabelled_pairs_shape_the_pair_space_unless_told_not_to():
     assert score(told) > 1.2 * score(untold)
     for name in ("image", "text"):
         np.testing.assert_array_equal(told.branches[name].weights, untold.branches[name].weights)
+
+
+def test_the_pair_space_of_the_same_pairs_is_computed_once(monkeypatch):
+    features, labels = pairs()
+    asked = []
+
+    def counted(rows, width):
+        asked.append(width)
+        return pair_space(rows, width)
+
+    monkeypatch.setattr("backend.learners.retrieval.pair_space.pair_space", counted)
+    first, second, other = (
+        create_retrieval_model("two_branch", pair_width=width).fit(features, hidden(labels, shown))
+        for width, shown in ((5, 20), (5, 40), (4, 40))
+    )
+    assert asked == [5, 4]
+    np.testing.assert_array_equal(first.branches["text"].directions, second.branches["text"].directions)
+    assert other.branches["text"].directions.shape[1] == 4
+    changed = {**features, "text": features["text"][::-1]}
+    assert not np.array_equal(
+        create_retrieval_model("two_branch", pair_width=4).fit(changed, labels).branches["image"].directions,
+        other.branches["image"].directions,
+    )
 
 
 def test_one_fold_calibrates_where_labels_are_many(monkeypatch):

@@ -53,7 +53,9 @@ class PairingSet:
     batch_size: int = BATCH
     budget: int = BUDGET
     notes: tuple[str, ...] = ()
-    _splits: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
+    _splits: dict[int, tuple[np.ndarray, np.ndarray]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.groups)

@@ -61,7 +61,7 @@ class RetrievalPlan:
                     yield Cell(data.name, scenario, SPLIT, arm, seed)
 
     def refused(self, data: RetrievalSet) -> Iterator[tuple[str, str]]:
-        """(arm, why) of what is not defined for pairs with several labels each."""
+        """(arm or scenario, why) of what is not defined for pairs with several labels, and of too small a set."""
         for text in self.arms:
             _, strategy = Arm.parse(text).strategies()
             try:
@@ -73,6 +73,13 @@ class RetrievalPlan:
                 )
             except StrategyUnsuited as error:
                 yield text, str(error)
+        try:
+            pool = len(data.split(self.first_seed)[0])
+            why = f"its pool has {pool} pairs and the budget is {data.budget}; use a smaller --budget"
+        except ReplayInvalid as error:
+            pool, why = -1, str(error)
+        if pool < data.budget:
+            yield from ((scenario, why) for scenario in self.scenarios)
 
     def key(self, cell: Cell, data: RetrievalSet) -> str:
         """What a finished replay is found by: it changes with everything that its figures depend on but the code."""

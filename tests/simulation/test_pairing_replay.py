@@ -1,0 +1,400 @@
+"""Replays of pairing: hidden pairs, an annotator who knows them, the same first round for all, honest answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from backend import errors
+from backend.cli import app
+from backend.learners.projection import ProjectionHead
+from backend.simulation.cells import Cell, run
+from backend.simulation.pairing import pair_sets
+from backend.simulation.pairing import replay as replaying
+from backend.simulation.pairing.experiment import PairingPlan, all_pair_arms, usual_pair_arms
+from backend.simulation.pairing.pair_sets import PairingSet, couple_groups
+from backend.simulation.pairing.replay import Standing, after_round, answered, opening, replay, scores, true_rank
+from backend.simulation.pairs import Pairs as Listed
+from backend.simulation.results import compare
+from backend.simulation.tables import candidates_needed, pairing_table, report
+from backend.strategies import create_strategy, strategy_names
+from backend.strategies.pairing import MODALITIES, Pairs, Query
+from benchmarks.strategy_tables import PAIRING_BEGIN, PAIRING_END, pairing_tables, put_into
+
+VIEWS = {m: np.random.default_rng(9).normal(size=(6, width)) for m, width in (("image", 14), ("text", 10))}
+
+
+def seen(n: int, seed: int) -> dict[str, np.ndarray]:
+    """Two noisy views of n hidden scenes."""
+    rng = np.random.default_rng(seed)
+    scenes = rng.normal(size=(n, 6))
+    rows = {m: scenes @ view + 0.4 * rng.normal(size=(n, view.shape[1])) for m, view in VIEWS.items()}
+    return {m: (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for m, x in rows.items()}
+
+
+def tiny(name: str = "tiny", *, couples: bool = False, seed: int = 0) -> PairingSet:
+    n = 80
+    other = seen(40, 77)
+    twins = np.arange(n).reshape(-1, 2) if couples else np.empty((0, 2), dtype=np.int64)
+    return PairingSet(
+        name,
+        seen(n, seed),
+        {m: np.arange(n) for m in MODALITIES},
+        couple_groups(twins) if couples else np.arange(n),
+        twins,
+        ProjectionHead.canonical([(other["image"], other["text"])], width=5),
+        pool=48,
+        held_out=20,
+        batch_size=8,
+        budget=24,
+    )
+
+
+DATA = tiny()
+
+
+def timeless(cell: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: values for name, values in cell["measures"].items() if not name.startswith("seconds")}
+    return {**cell, "measures": kept}
+
+
+def one_cell(arm: str, data: PairingSet = DATA, seed: int = 0, scenario: str = "plain") -> dict[str, Any]:
+    return timeless(PairingPlan([arm]).run_cell(Cell(data.name, scenario, "grouped", arm, seed), data))
+
+
+# -- sets and splits ----------------------------------------------------------------------------------------------
+
+
+def test_pool_and_test_share_no_pair_and_no_group() -> None:
+    data = tiny(couples=True)
+    for seed in range(5):
+        pool, tested = data.split(seed)
+        assert not set(pool) & set(tested)
+        assert not set(data.groups[pool]) & set(data.groups[tested])
+        assert (len(pool), len(tested)) == (48, 20)
+    assert data.split(0)[0].tolist() != data.split(1)[0].tolist()
+
+
+def test_equal_texts_and_equal_pictures_are_joined_through_chains() -> None:
+    # Rows 0 and 1 share a text, 1 and 2 a picture.
+    groups = pair_sets.one_sided(np.array([0, 0, 1, 2, 3]), np.array([0, 1, 1, 2, 3]))
+    assert groups[0] == groups[1] == groups[2]
+    assert len(set(groups.tolist())) == 3
+
+
+def test_a_set_too_small_to_split_is_refused() -> None:
+    with pytest.raises(errors.ReplayInvalid, match="too few"):
+        replace(DATA, pool=70).split(0)
+
+
+def test_a_budget_beyond_the_pool_is_refused() -> None:
+    with pytest.raises(errors.ReplayInvalid, match="budget=60"):
+        opening(replace(DATA, budget=60), "plain", 0)
+
+
+def named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """Stands tiny files and vectors in for downloads; returns what each start was trained without."""
+    excluded: list[list[str]] = []
+
+    files = [tmp_path / f"{i}.png" for i in range(80)]
+    for i, path in enumerate(files):
+        path.write_bytes(str(i % 79).encode())  # two of the same bytes
+    numbers = np.arange(80)
+    texts = [f"thing {chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(80)]
+    listed = Listed([str(i) for i in range(80)], files, texts, numbers * 0, ["thing"], numbers, None)
+
+    def trained(*, exclude: list[str], **_: Any) -> ProjectionHead:
+        excluded.append(list(exclude))
+        return DATA.start
+
+    monkeypatch.setattr(pair_sets, "build_dataset", lambda name, cache: tmp_path)
+    monkeypatch.setattr(pair_sets.twins, "build_twins", lambda cache: tmp_path)
+    monkeypatch.setattr(pair_sets, "load_dataset", lambda folder: listed)
+    monkeypatch.setattr(pair_sets, "embed_dataset", lambda pairs, encoder, cache: DATA.features)
+    monkeypatch.setattr(pair_sets, "train_warm_start", trained)
+    return excluded
+
+
+def test_the_start_was_never_trained_on_the_set_or_on_what_it_is_made_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    excluded = named(monkeypatch, tmp_path)
+    for name in ("fluent57", "openclipart16", "twins"):
+        data = pair_sets.named_pairing_set(name, tmp_path, "packaged")
+        assert data.notes == (f"start trained without {' and '.join(excluded[-1])}",)
+    assert excluded == [["fluent57"], ["openclipart16"], ["twins", "fluent57"]]
+    assert len(data.couples) == 40
+    assert data.contents["image"][0] == data.contents["image"][79] != data.contents["image"][1]
+
+
+def test_an_unknown_set_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(errors.UnknownDataset, match="fluent57, openclipart16, tux12, twins"):
+        pair_sets.named_pairing_set("nonesuch", tmp_path, "packaged")
+
+
+# -- replays ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arm", ["pair_random", "three_step", "hard_negative"])
+def test_the_same_seed_gives_the_same_curve_and_another_seed_another(arm: str) -> None:
+    first = one_cell(arm)
+    replaying._opening.cache_clear()
+    assert one_cell(arm) == first
+    assert one_cell(arm, seed=1)["measures"] != first["measures"]
+
+
+def test_arms_share_split_and_first_round_and_part_after_it() -> None:
+    cells = [one_cell(arm) for arm in ("pair_random", "pair_coreset", "three_step", "pair_margin", "hard_negative")]
+    firsts = [{name: values[0] for name, values in cell["measures"].items()} for cell in cells]
+    assert all(first == firsts[0] for first in firsts)
+    assert len({json.dumps(cell["measures"]) for cell in cells}) == len(cells)
+    assert all(cell["n_labels"] == [8, 16, 24] and (cell["pool"], cell["scored_on"]) == (48, 20) for cell in cells)
+
+
+def test_nothing_of_unasked_items_reaches_an_arm() -> None:
+    """Counterparts that nobody asked for could be others: the questions stay the same."""
+    strategy = create_strategy("three_step", audit_share=0.25)
+    before = opening(DATA, "plain", 3)
+    chosen = after_round(DATA, "plain", before, strategy, 3)
+    asked = before.pool[np.unique(chosen.known)]
+    left = np.setdiff1d(np.arange(len(DATA)), asked)
+    # Rows of unasked pairs exchange the content numbers of their texts among each other.
+    texts = DATA.contents["text"].copy()
+    texts[left] = np.roll(texts[left], 1)
+    other = replace(DATA, name="other", contents={**DATA.contents, "text": texts})
+    again = after_round(other, "plain", opening(other, "plain", 3), strategy, 3)
+    np.testing.assert_array_equal(again.known, chosen.known)
+
+
+def test_every_answer_is_a_true_pair_and_is_paid_for() -> None:
+    standing = opening(DATA, "plain", 0)
+    for _ in range(2):
+        standing = after_round(DATA, "plain", standing, create_strategy("pair_random", audit_share=0.5), 0)
+    np.testing.assert_array_equal(standing.known[:, 0], standing.known[:, 1])
+    assert standing.rounds[-1]["n_labels"] == 24 >= standing.rounds[-1]["pairs"] == len(standing.known)
+    assert len(standing.asked) == 3 and set(standing.asked) <= set(MODALITIES)
+
+
+def test_without_a_start_the_projection_is_learnt_from_the_pairs_alone() -> None:
+    with_start = one_cell("pair_random")["measures"]
+    alone = one_cell("pair_random", scenario="no_start")["measures"]
+    other = seen(40, 5)
+    swapped = replace(DATA, start=ProjectionHead.canonical([(other["image"], other["text"])], width=5))
+    assert one_cell("pair_random", swapped, scenario="no_start")["measures"] == alone
+    assert with_start != alone
+    assert one_cell("pair_random", swapped)["measures"] != with_start
+    assert alone["recall_1"][-1] > 1.5 / 20
+
+
+def test_couples_are_scored_by_group_and_other_sets_are_not() -> None:
+    measured = one_cell("pair_random", tiny("couples", couples=True))["measures"]
+    assert all(0 <= value <= 1 for name in ("group", "group_text", "group_image") for value in measured[name])
+    assert "group" not in one_cell("pair_random")["measures"]
+
+
+# -- the annotator ------------------------------------------------------------------------------------------------
+
+
+def standing(known: list[tuple[int, int]]) -> Standing:
+    return Standing(
+        np.arange(5), np.arange(0), np.array(known, dtype=np.int64).reshape(-1, 2),
+        {m: np.zeros(5, dtype=bool) for m in MODALITIES}, {},
+    )  # fmt: skip
+
+
+def query(modality: str, item: int, *candidates: int) -> Query:
+    return Query(modality, item, np.array(candidates, dtype=np.int64), {}, "random")
+
+
+def test_the_annotator_takes_a_true_candidate_else_the_counterpart_from_outside() -> None:
+    truth = {
+        "image": [np.array(t) for t in ([0, 3], [1], [2], [0, 3], [4])],
+        "text": [np.array([i]) for i in range(5)],
+    }
+    known, closed = answered(standing([]), (query("image", 0, 2, 3), query("image", 1, 4, 2)), truth)
+    assert known.tolist() == [[0, 3], [1, 1]]
+    assert not closed["image"].any()
+    # Image 3 has the same text; the copy that is left serves it.
+    known, _ = answered(standing([(0, 3)]), (query("image", 3, 1),), truth)
+    assert known.tolist() == [[0, 3], [3, 0]]
+
+
+def test_an_item_asked_about_from_both_ends_is_one_pair_and_one_without_partner_is_closed() -> None:
+    truth = {m: [np.array([i]) for i in range(5)] for m in MODALITIES}
+    known, closed = answered(standing([]), (query("image", 2, 2), query("text", 2, 2)), truth)
+    assert known.tolist() == [[2, 2]]
+    assert not closed["text"].any()
+    truth["image"][4] = np.array([2, 4])
+    known, closed = answered(standing([(2, 4), (1, 2)]), (query("image", 4, 0),), truth)
+    assert known.tolist() == [[2, 4], [1, 2]] and closed["image"].tolist() == [False] * 4 + [True]
+
+
+def test_the_rank_of_the_truth_is_its_place_among_what_is_on_offer() -> None:
+    rng = np.random.default_rng(4)
+    joint = {m: rng.normal(size=(9, 4)).astype(np.float32) for m in MODALITIES}
+    joint = {m: x / np.linalg.norm(x, axis=1, keepdims=True) for m, x in joint.items()}
+    known = np.array([[0, 0], [1, 1]])
+    pairs = Pairs(joint, joint, known, {m: np.ones(9, dtype=bool) for m in MODALITIES})
+    for item in range(2, 9):
+        order = sorted(range(2, 9), key=lambda t: -float(joint["image"][item] @ joint["text"][t]))
+        for right in ([item], [item, 3], [item, 0]):
+            place = min(order.index(t) + 1 for t in right if t >= 2)
+            assert true_rank(pairs, query("image", item), np.array(right)) == place
+    assert true_rank(pairs, query("image", 5), np.array([1])) == np.inf
+
+
+def test_equal_contents_are_right_answers() -> None:
+    data = replace(DATA, name="one content", contents={m: np.zeros(80, dtype=np.int64) for m in MODALITIES})
+    found = scores(DATA.start, data, np.arange(12))
+    assert found["recall_1"] == found["recall_10"] == 1.0
+    assert scores(DATA.start, DATA, np.arange(12))["recall_1"] < 1.0
+
+
+def test_the_candidates_that_controls_ask_for_cover_what_they_promise() -> None:
+    """Mean over seeds: everything open is drawn like the controls, so nine in ten are covered, but for noise."""
+    covered = []
+    for seed in range(12):
+        rounds = replay(DATA, "plain", create_strategy("pair_random", audit_share=0.5), seed=seed)
+        assert np.isnan(rounds[0].get("covered_open", np.nan))
+        covered += [told["covered_open"] for told in rounds if "covered_open" in told]
+    assert len(covered) > 6 and np.mean(covered) > 0.8
+
+
+# -- plans --------------------------------------------------------------------------------------------------------
+
+
+def test_finished_replays_are_not_run_again_and_others_are_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = PairingPlan(["three_step"], seeds=2)
+    first = run([DATA], plan, tmp_path, jobs=1)
+    assert [(c["arm"], c["seed"]) for c in first.cells] == [
+        ("pair_random", 0), ("three_step", 0), ("pair_random", 1), ("three_step", 1),
+    ]  # fmt: skip
+    lines = (tmp_path / "cells.jsonl").read_text()
+    (tmp_path / "cells.jsonl").write_text(lines[:-100])
+    ran: list[Cell] = []
+    real = PairingPlan.run_cell
+
+    def noting(self: PairingPlan, cell: Cell, data: PairingSet) -> dict[str, Any]:
+        ran.append(cell)
+        return real(self, cell, data)
+
+    monkeypatch.setattr(PairingPlan, "run_cell", noting)
+    again = run([DATA], plan, tmp_path, jobs=1)
+    assert [(cell.arm, cell.seed) for cell in ran] == [("three_step", 1)]
+    assert list(map(timeless, again.cells)) == list(map(timeless, first.cells))
+    run([DATA], replace(plan, arms=["three_step", "pair_mix"]), tmp_path, jobs=1)
+    assert {cell.arm for cell in ran[1:]} == {"pair_mix"}
+    run([replace(DATA, batch_size=12)], plan, tmp_path, jobs=1)
+    assert len(ran) == 1 + 2 + 4
+
+
+def test_parallel_replays_are_those_of_one_process(tmp_path: Path) -> None:
+    plan = PairingPlan(["three_step"], scenarios=("plain", "no_start"), seeds=1)
+    alone = run([DATA], plan, tmp_path / "one", jobs=1)
+    both = run([DATA], plan, tmp_path / "two", jobs=2)
+    assert list(map(timeless, alone.cells)) == list(map(timeless, both.cells))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scenarios": ("long_tail",)}, "long_tail"),
+        ({"seeds": 0}, "seeds"),
+        ({"first_seed": -1}, "first_seed"),
+        ({"arms": ["nonesuch"]}, "nonesuch"),
+        ({"arms": ["three_step:nope=1"]}, "nope"),
+        ({"arms": ["pair_random>three_step"]}, "random for all"),
+        ({"audit_share": 1.5}, "1.5"),
+    ],
+)
+def test_impossible_plans_are_refused_before_anything_runs(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=words):
+        PairingPlan(**{"arms": ["pair_random"], **change})
+
+
+def test_a_strategy_that_classifies_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    outcome = run([DATA], PairingPlan(["margin"], seeds=1), tmp_path, jobs=1)
+    assert {cell["arm"] for cell in outcome.cells} == {"pair_random"}
+    assert [(left.what, bool(left.why)) for left in outcome.unsuited] == [("margin", True)]
+
+
+def test_a_set_that_is_too_small_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    for wrong, words in ((replace(DATA, pool=70), "too few"), (replace(DATA, budget=60), "--budget")):
+        outcome = run([wrong, tiny("other")], PairingPlan([], seeds=1), tmp_path, jobs=1)
+        assert [cell["dataset"] for cell in outcome.cells] == ["other"]
+        [left] = outcome.unsuited
+        assert left.dataset == "tiny" and words in left.why
+
+
+def test_all_arms_are_all_pair_strategies_and_each_is_named_once() -> None:
+    assert {arm.partition(":")[0] for arm in all_pair_arms()} == set(strategy_names(pairs=True))
+    assert set(usual_pair_arms()) <= set(all_pair_arms())
+    assert len(set(all_pair_arms())) == len(all_pair_arms())
+
+
+# -- results ------------------------------------------------------------------------------------------------------
+
+
+def test_results_are_told_by_recall_and_by_the_score_of_couples(tmp_path: Path) -> None:
+    plan = PairingPlan(["three_step"], seeds=3)
+    done = compare(run([tiny("couples", couples=True), DATA], plan, tmp_path, jobs=1).cells)
+    with_couples, plain = done
+    for one in done:
+        areas = {arm: np.array(own.areas["recall_1"]) for arm, own in one.arms.items()}
+        gap = 100 * (areas["three_step"] - areas["pair_random"])
+        found = one.difference("three_step")
+        assert found.mean == pytest.approx(gap.mean(), abs=0.02)
+        assert found.error == pytest.approx(gap.std(ddof=1) / np.sqrt(3), abs=0.02)
+        assert str(found) in pairing_table(one)
+    assert str(with_couples.difference("three_step", measure="group")) in pairing_table(with_couples)
+    assert "final group" in pairing_table(with_couples) and "final group" not in pairing_table(plain)
+    assert "questions" in report(done) and "classes" not in report(done)
+    assert "`three_step`" in candidates_needed(done)
+    text = pairing_tables(done)
+    assert "| arm | couples | mean |" in text and "| arm | couples | tiny | mean |" in text
+    document = tmp_path / "doc.md"
+    document.write_text(f"a\n{PAIRING_BEGIN}\n{PAIRING_END}\nb\n")
+    put_into(document, text, (PAIRING_BEGIN, PAIRING_END))
+    assert document.read_text() == f"a\n{PAIRING_BEGIN}\n{text}\n{PAIRING_END}\nb\n"
+
+
+def simulate(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(app, ["simulate", "--task", "pairing", *map(str, arguments)])
+
+
+def test_the_command_writes_figures_table_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def named_set(name: str, cache: Path, encoder: str) -> PairingSet:
+        asked.append(name)
+        return tiny(name, couples=name == "twins")
+
+    monkeypatch.setattr(pair_sets, "named_pairing_set", named_set)
+    given = ["-d", "fluent57", "-d", "twins", "-s", "three_step margin", "--seeds", "2", "--jobs", "1"]
+    result = simulate(*given, "--first-seed", "4", "--budget", "16", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert asked == ["fluent57", "twins"]
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert [(c["task"], c["dataset"], c["n_labels"]) for c in content["comparisons"]] == [
+        ("pairing", "fluent57", [8, 16]), ("pairing", "twins", [8, 16]),
+    ]  # fmt: skip
+    assert all(c["arms"]["three_step"]["seeds"] == [4, 5] for c in content["comparisons"])
+    assert content["plan"]["audit_share"] == 0.1 and content["sets"]["twins"]["couples"] == 40
+    assert "margin is left out" in result.output and "| `three_step` |" in (tmp_path / "report.md").read_text()
+    assert len(list(tmp_path.glob("*.png"))) == 2
+
+
+def test_the_command_refuses_what_pairing_has_not(tmp_path: Path) -> None:
+    for wrong in (["--project", "1"], ["--split", "random"]):
+        result = simulate(*wrong, "--out", tmp_path)
+        assert result.exit_code == 2 and "--task pairing" in result.output
+    result = CliRunner().invoke(app, ["simulate", "--task", "juggling", "--out", str(tmp_path)])
+    assert result.exit_code == 2 and "juggling" in result.output
