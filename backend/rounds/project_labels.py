@@ -39,9 +39,14 @@ def labels_of_project(services: Services, project_id: int) -> ProjectLabels:
     ------
     ProjectUnknown, LabelConfigUnsupported
     ReplayInvalid
-        The project allows several answers a task, or has no label with a vector.
+        The project asks for pairs, allows several answers a task, or has no label with a vector.
     """
     schema = schema_of(projects.get(services.store, project_id))
+    if schema.kind == "pairing":
+        raise ReplayInvalid(
+            f"project {project_id} asks for pairs, and replays know only which labels were given; "
+            "`mmal simulate --task pairing` replays the sets that come with this project"
+        )
     if schema.multi_label:
         raise ReplayInvalid(
             f"project {project_id} lets annotators tick several choices, which replays do not know yet; "

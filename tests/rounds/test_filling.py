@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from pydantic import SecretStr
 
-from backend.errors import CatalogueInvalid, ProjectUnsuited
+from backend.errors import CatalogueInvalid, ProjectUnsuited, ReplayInvalid
 from backend.rounds.pairing.filling import add_items
+from backend.rounds.project_labels import labels_of_project
 from backend.rounds.services import Services
 from backend.settings import Settings
 from backend.store import catalogue, projects
@@ -130,3 +131,8 @@ def test_files_that_cannot_be_read_are_named(services: Services, tmp_path: Path)
 def test_a_project_that_does_not_ask_for_pairs_has_no_catalogue(services: Services, tmp_path: Path) -> None:
     with pytest.raises(ProjectUnsuited, match="image_text_pairing"):
         add_items(services, 2, texts=write(tmp_path / "t.jsonl", [{"id": "1", "text": "a"}]))
+
+
+def test_the_pairs_of_a_project_are_no_labels_to_replay(services: Services) -> None:
+    with pytest.raises(ReplayInvalid, match="asks for pairs"):
+        labels_of_project(services, 1)
