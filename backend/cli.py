@@ -321,8 +321,10 @@ def embed_retry(project: ProjectOption) -> None:
     from backend.store import catalogue, tasks
 
     store = _services().store
-    found = tasks.retry_problems(store, project), catalogue.retry_problems(store, project)
-    typer.echo(f"project {project}: {found[0]} tasks and {found[1]} items of the catalogue are read again")
+    typer.echo(f"project {project}: {tasks.retry_problems(store, project)} tasks are read again")
+    items = catalogue.retry_problems(store, project)
+    if items:
+        typer.echo(f"project {project}: {items} items of the catalogue are read again")
 
 
 ImagesOption = Annotated[Path | None, typer.Option(help="Folder of images, or .csv/.jsonl/.json of addresses.")]

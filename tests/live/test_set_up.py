@@ -13,6 +13,8 @@ import pytest
 from backend.labelstudio.local_server import LocalLabelStudio
 from backend.labelstudio.project_setup import SAMPLING
 from backend.labelstudio.queue_tab import TITLE
+from backend.labelstudio.task_templates import templates_in
+from backend.rounds.creating import TEMPLATES
 from backend.store import projects, rounds
 from backend.strategies import strategy_names
 from tests.live.backend_process import REPOSITORY, BackendProcess, wait_for
@@ -60,7 +62,7 @@ def test_the_set_up_script_run_twice_makes_one_ranked_project(label_studio: Loca
     ("more", "words"),
     [
         (["--strategy", "bold"], f"choose one of {strategy_names()[0]}"),
-        (["--template", "nothing_of_this_name"], "Use one of: image_text_classification, image_text_multilabel"),
+        (["--template", "nothing_of_this_name"], f"Use one of: {', '.join(templates_in(TEMPLATES))}"),
         (["--labels", "no-such-file.txt"], "no-such-file.txt cannot be read"),
     ],
 )
