@@ -13,7 +13,7 @@ from backend.errors import FeaturesMismatch, HeadStateInvalid
 from backend.half_precision import single
 from backend.learners.head_problem import HeadProblem
 from backend.learners.logistic import RowSpan, softmax
-from backend.learners.targets import read_targets
+from backend.learners.targets import read_targets, training_block
 
 KIND = "late_fusion"
 FORMAT = "1"
@@ -82,7 +82,7 @@ class LateFusionHead:
         """
         names = _checked_modalities(features, len(labels))
         rows, targets, seen = read_targets(labels, labelled, n_classes, multi_label)
-        blocks = {name: _training_block(features[name], rows, name) for name in names}
+        blocks = {name: training_block(features[name], rows, name) for name in names}
         if warm_start is not None and not warm_start._fits(blocks, n_classes, multi_label):
             warm_start = None
         outputs = np.arange(n_classes) if multi_label else np.flatnonzero(seen)
@@ -267,14 +267,3 @@ def _checked_modalities(features: Mapping[str, np.ndarray], n: int) -> tuple[str
                 f"features[{name!r}] has shape {matrix.shape}, labels have {n} rows; give one row per record"
             )
     return tuple(sorted(features))
-
-
-def _training_block(matrix: np.ndarray, rows: np.ndarray, name: str) -> np.ndarray:
-    block = np.asarray(matrix[rows], dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
-    if len(bad):
-        raise FeaturesMismatch(
-            f"features[{name!r}] row {int(rows[bad[0]])} holds NaN or infinity; "
-            "store a zero row for an absent modality"
-        )
-    return block

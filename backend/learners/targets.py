@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backend.errors import LabelsInvalid
+from backend.errors import FeaturesMismatch, LabelsInvalid
 
 
 def read_targets(
@@ -42,3 +42,15 @@ def read_targets(
     classes, targets = np.unique(labels[rows].astype(np.int64), return_inverse=True)
     seen[classes] = True
     return rows, targets.reshape(-1).astype(np.int64), seen
+
+
+def training_block(matrix: np.ndarray, rows: np.ndarray, name: str) -> np.ndarray:
+    """These rows of one modality in float64; raises FeaturesMismatch for what is not finite."""
+    block = np.asarray(matrix[rows], dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
+    if len(bad):
+        raise FeaturesMismatch(
+            f"features[{name!r}] row {int(rows[bad[0]])} holds NaN or infinity; "
+            "store a zero row for an absent modality"
+        )
+    return block

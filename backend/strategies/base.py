@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from backend.checked_options import option as option
+from backend.checked_options import option_problem
 from backend.errors import InvalidOption, PoolTooLarge, StrategyUnsuited
 from backend.strategies.explain import Explanation
 from backend.strategies.pool import Pool
@@ -50,11 +52,6 @@ class StrategyInfo:
     max_pool: int | None = None
 
 
-def option(default: Any, help_text: str, **limits: Any) -> Any:
-    """A dataclass field that is an option; limits: ``low``, ``high`` (inclusive) or ``choices``."""
-    return field(default=default, metadata={"help": help_text, **limits})
-
-
 @dataclass(frozen=True)
 class Registered(ABC):
     """What strategies of every kind share: a name, facts, and options, which are the fields of frozen dataclasses.
@@ -74,7 +71,11 @@ class Registered(ABC):
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            _check_option(self.name, spec.name, getattr(self, spec.name), spec.default, spec.metadata)
+            problem = option_problem(
+                f"{self.name}.{spec.name}", getattr(self, spec.name), spec.default, spec.metadata
+            )
+            if problem:
+                raise InvalidOption(problem)
 
     @classmethod
     def info(cls) -> StrategyInfo:
@@ -236,16 +237,3 @@ def top_scored(
     shuffled = rng.permutation(pool.unlabelled)
     order = np.argsort(-scores[shuffled], kind="stable")[:count]
     return shuffled[order], scores, {"score": scores[shuffled[order]]}
-
-
-def _check_option(strategy: str, name: str, value: Any, default: Any, limits: Mapping[str, Any]) -> None:
-    wanted = type(default)
-    fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
-    if not fits or (isinstance(value, bool) and wanted is not bool):
-        raise InvalidOption(f"{strategy}.{name} is {value!r}; it must be {wanted.__name__}, for example {default!r}")
-    choices = limits.get("choices")
-    if choices is not None and value not in choices:
-        raise InvalidOption(f"{strategy}.{name} is {value!r}; choose one of {list(choices)}")
-    low, high = limits.get("low"), limits.get("high")
-    if (low is not None and not value >= low) or (high is not None and not value <= high):
-        raise InvalidOption(f"{strategy}.{name} is {value!r}; it must lie between {low} and {high}")

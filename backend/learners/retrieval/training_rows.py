@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from backend.errors import FeaturesMismatch, LabelsInvalid
-from backend.learners.targets import read_targets
+from backend.learners.targets import read_targets, training_block
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TrainingRows:
                 )
         rows, targets, _ = read_targets(labels, labelled, labels.shape[1], multi_label=True)
         names = tuple(sorted(features))
-        blocks = {name: _finite(features[name], rows, name) for name in names}
+        blocks = {name: training_block(features[name], rows, name) for name in names}
         return cls(
             names, targets.astype(np.float64), blocks, {m: np.any(block, axis=1) for m, block in blocks.items()}
         )
@@ -68,17 +68,6 @@ def all_pairs(features: Mapping[str, np.ndarray], most: int, rng: np.random.Gene
     names = sorted(features)
     count = len(features[names[0]])
     drawn = np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
-    blocks = {name: _finite(features[name], drawn, name) for name in names}
+    blocks = {name: training_block(features[name], drawn, name) for name in names}
     complete = np.logical_and.reduce([np.any(block, axis=1) for block in blocks.values()])
     return {name: block[complete] for name, block in blocks.items()}
-
-
-def _finite(matrix: np.ndarray, rows: np.ndarray, name: str) -> np.ndarray:
-    block = np.asarray(matrix[rows], dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
-    if len(bad):
-        raise FeaturesMismatch(
-            f"features[{name!r}] row {int(rows[bad[0]])} holds NaN or infinity; "
-            "store a zero row for an absent modality"
-        )
-    return block
