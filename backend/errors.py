@@ -92,6 +92,10 @@ class ProjectUnknown(MmalError):
     """The project was never connected to this backend."""
 
 
+class JobMessageInvalid(MmalError):
+    """What lies in the job queue is no job of ours."""
+
+
 class LeaseLost(MmalError):
     """Another worker took this job over; this one must stop without touching anything more."""
 

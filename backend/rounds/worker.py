@@ -21,6 +21,7 @@ from backend.errors import MmalError
 from backend.labelstudio.project_setup import remove_automatic_webhook
 from backend.rounds.connecting import attach_if_new
 from backend.rounds.embedding import embed_chunk, waiting
+from backend.rounds.messages import JsonSerializer
 from backend.rounds.pipeline import keep_in_force, run_round
 from backend.rounds.publishing import trim_live_rows
 from backend.rounds.services import Services, options_of
@@ -50,7 +51,12 @@ class Worker:
     def __init__(self, services: Services, hold: Callable[[str], None] = lambda point: None) -> None:
         self.services, self.hold = services, hold
         self.holder = f"{socket.gethostname()}:{os.getpid()}"
-        self.huey = SqliteHuey("mmal", filename=str(services.settings.data_dir / "jobs.sqlite3"), results=False)
+        self.huey = SqliteHuey(
+            "mmal",
+            filename=str(services.settings.data_dir / "jobs.sqlite3"),
+            results=False,
+            serializer=JsonSerializer(),
+        )
         self.jobs = {
             name: self.huey.task(name=name)(self._guarded(name, function))
             for name, function in {
