@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Under CI and without a terminal pip's bars are noise; on a terminal they are the progress.
 PIP_FLAGS := --disable-pip-version-check $(if $(CI),-q,)
 
-.PHONY: help browser demo test test-quick lint bench install label-studio clean
+.PHONY: help browser services demo test test-quick lint bench install label-studio clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,13 +36,21 @@ browser: ## install chromium, where apt-get can
 		$$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq chromium >/dev/null; } || { \
 		echo "Install chromium, or set MMAL_CHROMIUM to a Chromium or Chrome."; exit 1; }
 
+# Tests start PostgreSQL and Redis of their own, on loopback; Debian and Ubuntu have both as packages.
+services: ## install PostgreSQL and Redis, where apt-get can
+	@{ ls /usr/lib/postgresql/*/bin/initdb || command -v initdb; } >/dev/null 2>&1 && command -v redis-server >/dev/null || { \
+		echo "Installing PostgreSQL and Redis for the tests ..."; \
+		SUDO=$$(test "$$(id -u)" = 0 || echo sudo); \
+		$$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq postgresql redis-server >/dev/null; } || { \
+		echo "Install postgresql and redis-server."; exit 1; }
+
 demo: install label-studio ## Label Studio and the backend on real tasks; ANNOTATE=120 adds a scripted annotator
 	@$(BIN)/python -m scripts.demo $(if $(ANNOTATE),--annotate $(ANNOTATE),)
 
-test: install label-studio browser ## all tests, the live ones against real Label Studio included
+test: install label-studio browser services ## all tests, the live ones against real Label Studio included
 	$(BIN)/pytest -n 2 --dist loadfile
 
-test-quick: install ## the tests that start no Label Studio
+test-quick: install services ## the tests that start no Label Studio
 	$(BIN)/pytest -n 2 -m "not live and not slow"
 
 lint: install ## ruff and mypy
