@@ -16,10 +16,9 @@ from backend.cli import app
 from backend.learners.projection import ProjectionHead
 from backend.simulation.cells import Cell, run
 from backend.simulation.pairing import pair_sets
-from backend.simulation.pairing import replay as replaying
 from backend.simulation.pairing.experiment import PairingPlan, all_pair_arms, usual_pair_arms
 from backend.simulation.pairing.pair_sets import PairingSet, couple_groups
-from backend.simulation.pairing.replay import Standing, after_round, answered, opening, replay, scores, true_rank
+from backend.simulation.pairing.replay import ROUNDS, Standing, after_round, answered, replay, scores, true_rank
 from backend.simulation.pairs import Pairs as Listed
 from backend.simulation.results import compare
 from backend.simulation.tables import candidates_needed, pairing_table, report
@@ -45,8 +44,8 @@ def tiny(name: str = "tiny", *, couples: bool = False, seed: int = 0) -> Pairing
     return PairingSet(
         name,
         seen(n, seed),
-        {m: np.arange(n) for m in MODALITIES},
         couple_groups(twins) if couples else np.arange(n),
+        {m: np.arange(n) for m in MODALITIES},
         twins,
         ProjectionHead.canonical([(other["image"], other["text"])], width=5),
         pool=48,
@@ -95,7 +94,7 @@ def test_a_set_too_small_to_split_is_refused() -> None:
 
 def test_a_budget_beyond_the_pool_is_refused() -> None:
     with pytest.raises(errors.ReplayInvalid, match="budget=60"):
-        opening(replace(DATA, budget=60), "plain", 0)
+        ROUNDS.opening(replace(DATA, budget=60), "plain", 0)
 
 
 def named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
@@ -144,7 +143,7 @@ def test_an_unknown_set_is_refused_with_the_known_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arm", ["pair_random", "three_step", "hard_negative"])
 def test_the_same_seed_gives_the_same_curve_and_another_seed_another(arm: str) -> None:
     first = one_cell(arm)
-    replaying._opening.cache_clear()
+    ROUNDS.forget()
     assert one_cell(arm) == first
     assert one_cell(arm, seed=1)["measures"] != first["measures"]
 
@@ -160,7 +159,7 @@ def test_arms_share_split_and_first_round_and_part_after_it() -> None:
 def test_nothing_of_unasked_items_reaches_an_arm() -> None:
     """Counterparts that nobody asked for could be others: the questions stay the same."""
     strategy = create_strategy("three_step", audit_share=0.25)
-    before = opening(DATA, "plain", 3)
+    before = ROUNDS.opening(DATA, "plain", 3)
     chosen = after_round(DATA, "plain", before, strategy, 3)
     asked = before.pool[np.unique(chosen.known)]
     left = np.setdiff1d(np.arange(len(DATA)), asked)
@@ -168,12 +167,12 @@ def test_nothing_of_unasked_items_reaches_an_arm() -> None:
     texts = DATA.contents["text"].copy()
     texts[left] = np.roll(texts[left], 1)
     other = replace(DATA, name="other", contents={**DATA.contents, "text": texts})
-    again = after_round(other, "plain", opening(other, "plain", 3), strategy, 3)
+    again = after_round(other, "plain", ROUNDS.opening(other, "plain", 3), strategy, 3)
     np.testing.assert_array_equal(again.known, chosen.known)
 
 
 def test_every_answer_is_a_true_pair_and_is_paid_for() -> None:
-    standing = opening(DATA, "plain", 0)
+    standing = ROUNDS.opening(DATA, "plain", 0)
     for _ in range(2):
         standing = after_round(DATA, "plain", standing, create_strategy("pair_random", audit_share=0.5), 0)
     np.testing.assert_array_equal(standing.known[:, 0], standing.known[:, 1])

@@ -18,7 +18,7 @@ from backend.simulation.pairs import Pairs as Listed
 from backend.simulation.results import compare
 from backend.simulation.retrieval import retrieval_sets
 from backend.simulation.retrieval.experiment import RetrievalPlan, all_retrieval_arms, usual_retrieval_arms
-from backend.simulation.retrieval.replay import after_round, opening, replay
+from backend.simulation.retrieval.replay import ROUNDS, after_round, replay
 from backend.simulation.retrieval.retrieval_sets import RetrievalSet
 from backend.simulation.retrieval.tags import drawing_folders, tagged, words_of
 from backend.simulation.tables import report, retrieval_table
@@ -38,7 +38,9 @@ def tiny(name: str = "tiny", seed: int = 0) -> RetrievalSet:
         rows = labels @ rng.normal(size=(6, width)) + 0.7 * rng.normal(size=(N, width))
         features[modality] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     classes = [f"thing {c}" for c in range(6)]
-    return RetrievalSet(name, features, labels, classes, np.arange(N) // 2, 72, 40, 10, 30)
+    return RetrievalSet(
+        name, features, np.arange(N) // 2, labels, classes, pool=72, held_out=40, batch_size=10, budget=30
+    )
 
 
 DATA = tiny()
@@ -169,7 +171,7 @@ def test_each_round_labels_a_batch_until_the_budget_is_spent() -> None:
 
 
 def test_labels_that_were_not_given_do_not_change_the_next_batch() -> None:
-    start = opening(DATA, "plain", 0)
+    start = ROUNDS.opening(DATA, "plain", 0)
     hidden = start.known[:, 0] < 0
     assert hidden.sum() == 62 and (start.known[~hidden] == start.truth[~hidden]).all()
     other = replace(start, truth=np.where(hidden[:, None], 1 - start.truth, start.truth).astype(np.int8))
@@ -184,7 +186,7 @@ def test_held_out_labels_change_scores_and_nothing_else() -> None:
     labels[DATA.split(0)[1]] = np.roll(labels[DATA.split(0)[1]], 1, axis=0)
     shuffled = replace(DATA, labels=labels)
     strategy = create_strategy("badge")
-    kept = [after_round(each, "plain", opening(each, "plain", 0), strategy, 0) for each in (DATA, shuffled)]
+    kept = [after_round(each, "plain", ROUNDS.opening(each, "plain", 0), strategy, 0) for each in (DATA, shuffled)]
     np.testing.assert_array_equal(kept[0].known, kept[1].known)
     assert kept[0].rounds[-1]["map"] > kept[1].rounds[-1]["map"]
 
@@ -243,7 +245,7 @@ def test_a_set_that_is_too_small_is_left_out_with_the_reason(tmp_path: Path) -> 
 
 def test_a_budget_beyond_the_pool_is_refused() -> None:
     with pytest.raises(errors.ReplayInvalid, match="budget=80"):
-        opening(replace(DATA, budget=80), "plain", 0)
+        ROUNDS.opening(replace(DATA, budget=80), "plain", 0)
 
 
 def test_a_finished_replay_is_known_by_model_labels_and_sizes() -> None:

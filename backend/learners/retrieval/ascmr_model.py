@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from backend.errors import FeaturesMismatch, HeadStateInvalid, InvalidRetrievalOption
+from backend.errors import FeaturesMismatch, InvalidRetrievalOption
 from backend.half_precision import single
 from backend.learners.late_fusion import LateFusionHead
 from backend.learners.retrieval.ascmr_network import ENCODERS, LabelGraph, NetworkShape
 from backend.learners.retrieval.ascmr_training import Trained, TrainingPlan, train
 from backend.learners.retrieval.cosine_head import cosine_head
 from backend.learners.retrieval.options import RetrievalOptions, option
+from backend.learners.retrieval.saved_model import part_named, rebuilding, saved_head, state_with_head
 from backend.learners.retrieval.training_rows import TrainingRows
 
 KIND = "ascmr_network"
-FORMAT = "1"
 CHUNK_ROWS = 8192
 BRANCHES = {"image": "img_net.denseL1", "text": "text_net.denseL1"}
 
@@ -153,25 +153,14 @@ class AscmrNetwork:
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """Arrays and metadata strings that rebuild the model exactly (safetensors holds both)."""
-        arrays, head = self.head.state()
-        out = {f"head.{key}": np.ascontiguousarray(array) for key, array in arrays.items()}
-        out |= {f"network.{key}": np.ascontiguousarray(array) for key, array in self.weights.items()}
-        out |= {"words": self.words, "graph": self.graph}
-        return out, {
-            "kind": KIND,
-            "format": FORMAT,
-            "shape": json.dumps(asdict(self.shape)),
-            "epochs": json.dumps(self.epochs),
-            "head": json.dumps(head),
-        }
+        arrays = {**part_named("network", self.weights), "words": self.words, "graph": self.graph}
+        told = {"shape": json.dumps(asdict(self.shape)), "epochs": json.dumps(self.epochs)}
+        return state_with_head(KIND, self.head, arrays, told)
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> AscmrNetwork:
         """Inverse of ``state``; raises HeadStateInvalid."""
-        found = (metadata.get("kind"), metadata.get("format"))
-        if found != (KIND, FORMAT):
-            raise HeadStateInvalid(f"kind, format = {found}, expected {(KIND, FORMAT)}; retrain the model")
-        try:
+        with rebuilding(KIND, metadata):
             shape = NetworkShape(**json.loads(metadata["shape"]))
             return cls(
                 shape,
@@ -179,10 +168,8 @@ class AscmrNetwork:
                 np.asarray(arrays["words"]),
                 np.asarray(arrays["graph"]),
                 int(json.loads(metadata["epochs"])),
-                LateFusionHead.from_state(_part(arrays, "head."), json.loads(metadata["head"])),
+                saved_head(arrays, metadata),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise HeadStateInvalid(f"saved model is incomplete or damaged ({error!r}); retrain the model") from error
 
 
 def embedded(weights: Mapping[str, np.ndarray], modality: str, matrix: np.ndarray) -> np.ndarray:
@@ -219,7 +206,3 @@ def _words(vectors: np.ndarray | None, n_classes: int) -> np.ndarray:
             f"class_vectors have shape {words.shape}; pass ({n_classes}, w) finite numbers, one row per class"
         )
     return words
-
-
-def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from backend.errors import FeaturesMismatch, HeadStateInvalid
+from backend.errors import FeaturesMismatch
 from backend.half_precision import single
 from backend.learners.calibration import FOLDS, stratified_folds
 from backend.learners.late_fusion import LateFusionHead
@@ -16,10 +16,10 @@ from backend.learners.retrieval.cosine_head import cosine_head
 from backend.learners.retrieval.options import RetrievalOptions, option
 from backend.learners.retrieval.pair_space import pair_space_again
 from backend.learners.retrieval.posterior import leading_span, posterior, posterior_weights, shared_targets
+from backend.learners.retrieval.saved_model import rebuilding, saved_head, state_with_head
 from backend.learners.retrieval.training_rows import TrainingRows, all_pairs
 
 KIND = "two_branch"
-FORMAT = "1"
 CHUNK_ROWS = 8192
 # From this many labelled rows on, one fold of them calibrates as well as all, in half the time.
 ONE_FOLD_FROM = 1500
@@ -182,33 +182,22 @@ class TwoBranchHead:
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """Arrays and metadata strings that rebuild the model exactly (safetensors holds both)."""
-        arrays, head = self.head.state()
-        arrays = {f"head.{key}": np.ascontiguousarray(array) for key, array in arrays.items()}
-        arrays["prototypes"] = self.prototypes
+        arrays = {"prototypes": self.prototypes}
         for name, branch in self.branches.items():
             arrays |= {
                 f"weights.{name}": branch.weights,
                 f"centre.{name}": branch.centre,
-                f"directions.{name}": np.ascontiguousarray(branch.directions),
+                f"directions.{name}": branch.directions,
                 f"outputs.{name}": self.outputs[name].astype(np.uint8),
             }
-        return arrays, {
-            "kind": KIND,
-            "format": FORMAT,
-            "modalities": json.dumps(list(self.modalities)),
-            "pair_share": repr(self.pair_share),
-            "head": json.dumps(head),
-        }
+        told = {"modalities": json.dumps(list(self.modalities)), "pair_share": repr(self.pair_share)}
+        return state_with_head(KIND, self.head, arrays, told)
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> TwoBranchHead:
         """Inverse of ``state``; raises HeadStateInvalid."""
-        found = (metadata.get("kind"), metadata.get("format"))
-        if found != (KIND, FORMAT):
-            raise HeadStateInvalid(f"kind, format = {found}, expected {(KIND, FORMAT)}; retrain the model")
-        try:
+        with rebuilding(KIND, metadata):
             names = json.loads(metadata["modalities"])
-            parts = {key.removeprefix("head."): value for key, value in arrays.items() if key.startswith("head.")}
             return cls(
                 branches={
                     name: Branch(
@@ -219,10 +208,8 @@ class TwoBranchHead:
                 prototypes=np.asarray(arrays["prototypes"]),
                 outputs={name: np.asarray(arrays[f"outputs.{name}"]).astype(bool) for name in names},
                 pair_share=float(metadata["pair_share"]),
-                head=LateFusionHead.from_state(parts, json.loads(metadata["head"])),
+                head=saved_head(arrays, metadata),
             )
-        except (KeyError, ValueError) as error:
-            raise HeadStateInvalid(f"saved model is incomplete or damaged ({error!r}); retrain the model") from error
 
 
 def class_prototypes(n_classes: int, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,86 +14,43 @@ from scipy.sparse.csgraph import connected_components
 from backend.errors import UnknownDataset
 from backend.learners.projection import ProjectionHead
 from backend.simulation.datasets import build_dataset, dataset_names
+from backend.simulation.drawn_set import DrawnSet
 from backend.simulation.pairing import twins
 from backend.simulation.pairs import embed_dataset, load_dataset
-from backend.simulation.splits import drawn_sides, near_duplicates, same_content
+from backend.simulation.splits import near_duplicates, same_content
 from backend.simulation.warm_start import train_warm_start
 
 POOL, HELD_OUT = 800, 300
-BATCH, BUDGET = 40, 200
 # tux12 is smaller than a pool and a test of the usual size.
 SIZES: Mapping[str, tuple[int, int]] = {"tux12": (400, 200)}
 
 
 @dataclass(frozen=True)
-class PairingSet:
+class PairingSet(DrawnSet):
     """Row i of everything is one true pair; a replay hides that.
 
     Attributes
     ----------
-    name : what results are filed under
-    features : "image", "text" -> (n, D_m) float32 unit rows
     contents : "image", "text" -> (n,) numbers, equal where the picture or the text is the same
-    groups : (n,) numbers, equal for pairs that must lie on one side of a split
     couples : (g, 2) rows of near-twins; none in most sets
     start : the projection that every round starts from, trained without this set
-    pool, held_out : pairs that are hidden in the pools of a seed, and pairs it is scored on (about)
-    batch_size, budget : questions a round, and in all
     """
 
-    name: str
-    features: Mapping[str, np.ndarray]
     contents: Mapping[str, np.ndarray]
-    groups: np.ndarray
     couples: np.ndarray
     start: ProjectionHead
-    pool: int = POOL
-    held_out: int = HELD_OUT
-    batch_size: int = BATCH
-    budget: int = BUDGET
-    notes: tuple[str, ...] = ()
-    _splits: dict[int, tuple[np.ndarray, np.ndarray]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
-    def __len__(self) -> int:
-        return len(self.groups)
+    def _arrays(self) -> Iterable[np.ndarray]:
+        return [
+            self.groups,
+            self.couples,
+            *(self.contents[m] for m in sorted(self.contents)),
+            *self._feature_arrays(),
+            *(self.start.weights[m] for m in sorted(self.start.weights)),
+        ]
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Changes with the vectors, the contents, the groups, the start or the sizes of the split."""
-        digest = hashlib.sha256(repr((self.pool, self.held_out)).encode())
-        blocks = [self.groups, self.couples]
-        blocks += [self.contents[m] for m in sorted(self.contents)]
-        blocks += [self.features[m] for m in sorted(self.features)]
-        blocks += [self.start.weights[m] for m in sorted(self.start.weights)]
-        for block in blocks:
-            digest.update(np.ascontiguousarray(block).tobytes())
-        return digest.hexdigest()[:16]
-
-    @property
-    def facts(self) -> dict[str, object]:
-        """What results tell of the set."""
-        return {
-            "items": len(self),
-            "couples": len(self.couples),
-            "batch_size": self.batch_size,
-            "budget": self.budget,
-            "fingerprint": self.fingerprint,
-        }
-
-    def split(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the pool and rows to be scored on, ascending; whole groups at random until the sizes are reached.
-
-        Raises
-        ------
-        ReplayInvalid
-            The set is too small.
-        """
-        known = self._splits.get(seed)
-        if known is None:
-            known = self._splits[seed] = drawn_sides(self.name, self.groups, self.held_out, self.pool, seed)
-        return known
+    def _own_facts(self) -> Mapping[str, object]:
+        return {"couples": len(self.couples)}
 
     def true_partners(self, modality: str, row: int) -> np.ndarray:
         """(n,) bool: items of the other modality that some pair joins to the content of this item."""
@@ -124,12 +80,12 @@ def named_pairing_set(name: str, cache_dir: Path, encoder: str) -> PairingSet:
     return PairingSet(
         name,
         features,
-        {"image": pictures, "text": same_content(pairs.texts)},
         apart,
+        {"image": pictures, "text": same_content(pairs.texts)},
         couples,
         train_warm_start(exclude=unseen, cache_dir=cache_dir, encoder=encoder),
-        pool,
-        held_out,
+        pool=pool,
+        held_out=held_out,
         notes=(f"start trained without {' and '.join(unseen)}",),
     )
 

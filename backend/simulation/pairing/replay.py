@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
-from backend.errors import ReplayInvalid
 from backend.learners.pair_scores import DEPTHS, group_scores_of, retrieval
 from backend.learners.projection import ProjectionHead
 from backend.simulation.pairing.pair_sets import PairingSet
+from backend.simulation.shared_opening import Measures, SharedOpening
 from backend.strategies import create_strategy
 from backend.strategies.pairing import MODALITIES, Pairs, PairStrategy, Query, conformal_candidates, other
 
@@ -23,7 +22,6 @@ SCENARIOS: Mapping[str, str] = {
 SHOWN = 8
 # Share of misses that the number of candidates is to allow.
 MISSES = 0.1
-Measures = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -58,30 +56,12 @@ def replay(data: PairingSet, scenario: str, strategy: PairStrategy, *, seed: int
     ReplayInvalid
         Batch and budget do not fit the pool.
     """
-    standing = opening(data, scenario, seed)
-    while standing.rounds[-1]["n_labels"] < data.budget:
-        standing = after_round(data, scenario, standing, strategy, seed)
-    return standing.rounds
+    return ROUNDS.rounds(data, scenario, strategy, seed)
 
 
-def opening(data: PairingSet, scenario: str, seed: int) -> Standing:
-    """After the random first round, kept for the strategies that share it."""
-    _LAST[data.name] = data
-    return _opening(data.name, data.fingerprint, data.batch_size, data.budget, scenario, seed)
-
-
-_LAST: dict[str, PairingSet] = {}
-
-
-@lru_cache(maxsize=2)
-def _opening(name: str, fingerprint: str, batch_size: int, budget: int, scenario: str, seed: int) -> Standing:
-    data = _LAST[name]
+def _opening(data: PairingSet, scenario: str, seed: int) -> Standing:
     pool, tested = data.split(seed)
-    if batch_size < 2 or not batch_size <= budget <= len(pool):
-        raise ReplayInvalid(
-            f"batch_size={batch_size}, budget={budget} with {len(pool)} pairs in the pools of {name}; "
-            "the batch must be 2 at least and the budget between the batch and the pool"
-        )
+    data.check_plan(len(pool), least_batch=2)
     nothing = np.empty((0, 2), dtype=np.int64)
     start = Standing(
         pool,
@@ -254,3 +234,6 @@ def scores(head: ProjectionHead, data: PairingSet, rows: np.ndarray) -> Measures
         means = group_scores_of(joint["image"], joint["text"], np.stack([couples, couples], axis=2)).means()
         told |= {"group": means["group"], "group_text": means["text"], "group_image": means["image"]}
     return told
+
+
+ROUNDS: SharedOpening[PairingSet, Standing, PairStrategy] = SharedOpening(_opening, after_round)

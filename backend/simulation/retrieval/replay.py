@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from backend.errors import ReplayInvalid
 from backend.learners.retrieval import RetrievalModel, RetrievalRecipe, create_retrieval_model, two_way_score
 from backend.simulation.retrieval.retrieval_sets import RetrievalSet
+from backend.simulation.shared_opening import Measures, SharedOpening
 from backend.strategies import Pool, create_strategy
 from backend.strategies.base import Strategy
 
@@ -23,7 +22,6 @@ SCENARIOS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     # Fewer epochs than the authors', whose rate their many rounds on thousands of pairs suit.
     "ascmr_network": ("ascmr_network", {"width": 256, "learning_rate": 1e-3, "epochs": 60}),
 }
-Measures = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -56,30 +54,12 @@ def replay(data: RetrievalSet, scenario: str, strategy: Strategy, *, seed: int) 
     ReplayInvalid
         Batch and budget do not fit the pool.
     """
-    standing = opening(data, scenario, seed)
-    while standing.rounds[-1]["n_labels"] < data.budget:
-        standing = after_round(data, scenario, standing, strategy, seed)
-    return standing.rounds
+    return ROUNDS.rounds(data, scenario, strategy, seed)
 
 
-def opening(data: RetrievalSet, scenario: str, seed: int) -> Standing:
-    """After the random first batch, kept for the strategies that share it."""
-    _LAST[data.name] = data
-    return _opening(data.name, data.fingerprint, data.batch_size, data.budget, scenario, seed)
-
-
-_LAST: dict[str, RetrievalSet] = {}
-
-
-@lru_cache(maxsize=2)
-def _opening(name: str, fingerprint: str, batch_size: int, budget: int, scenario: str, seed: int) -> Standing:
-    data = _LAST[name]
+def _opening(data: RetrievalSet, scenario: str, seed: int) -> Standing:
     pool, tested = data.split(seed)
-    if batch_size < 1 or not batch_size <= budget <= len(pool):
-        raise ReplayInvalid(
-            f"batch_size={batch_size}, budget={budget} with {len(pool)} pairs in the pool of {name}; "
-            "the batch must be 1 at least and the budget between the batch and the pool"
-        )
+    data.check_plan(len(pool), least_batch=1)
     start = Standing(
         {m: data.features[m][pool] for m in data.features},
         data.labels[pool],
@@ -137,3 +117,6 @@ def recipe(scenario: str) -> RetrievalRecipe:
     """The model of a scenario, to be trained."""
     name, options = SCENARIOS[scenario]
     return create_retrieval_model(name, **options)
+
+
+ROUNDS: SharedOpening[RetrievalSet, Standing, Strategy] = SharedOpening(_opening, after_round)

@@ -2,87 +2,48 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from backend.errors import UnknownDataset
 from backend.simulation.datasets import build_dataset, dataset_names
+from backend.simulation.drawn_set import DrawnSet
 from backend.simulation.openclipart import PACKAGES, read_drawings
 from backend.simulation.packages import debian_packages
 from backend.simulation.pairing.pair_sets import one_sided, same_pictures
 from backend.simulation.pairs import embed_dataset, load_dataset
 from backend.simulation.retrieval.tags import LEAST_SHARE, MOST_SHARE, drawing_folders, tagged
-from backend.simulation.splits import drawn_sides, near_duplicates
+from backend.simulation.splits import near_duplicates
 
 POOL, HELD_OUT = 600, 300
-BATCH, BUDGET = 40, 200
 # tux12 is smaller than a pool and a test of the usual size.
 SIZES: Mapping[str, tuple[int, int]] = {"tux12": (380, 190)}
 
 
 @dataclass(frozen=True)
-class RetrievalSet:
-    """Row i of everything is one pair.
+class RetrievalSet(DrawnSet):
+    """Pairs with several labels each.
 
     Attributes
     ----------
-    name : what results are filed under
-    features : "image", "text" -> (n, D_m) float32 unit rows, zero row where absent
     labels : (n, C) int8 0/1
     classes : (C,) names of the labels
-    groups : (n,) numbers, equal for pairs that must lie on one side of a split
-    pool, held_out : pairs that a replay may label, and pairs it is scored on (about)
-    batch_size, budget : labelled pairs a round, and in all
     """
 
-    name: str
-    features: Mapping[str, np.ndarray]
     labels: np.ndarray
     classes: Sequence[str]
-    groups: np.ndarray
-    pool: int = POOL
-    held_out: int = HELD_OUT
-    batch_size: int = BATCH
-    budget: int = BUDGET
-    notes: tuple[str, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.groups)
+    def _arrays(self) -> Iterable[np.ndarray]:
+        return [self.labels, self.groups, *self._feature_arrays()]
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Changes with the vectors, the labels, the groups or the sizes of the split."""
-        digest = hashlib.sha256(repr((self.pool, self.held_out)).encode())
-        for block in (self.labels, self.groups, *(self.features[m] for m in sorted(self.features))):
-            digest.update(np.ascontiguousarray(block).tobytes())
-        return digest.hexdigest()[:16]
-
-    @property
-    def facts(self) -> dict[str, object]:
-        """What results tell of the set."""
+    def _own_facts(self) -> Mapping[str, object]:
         return {
-            "items": len(self),
             "labels": len(self.classes),
             "labels_a_pair": round(float(self.labels.sum(axis=1).mean()), 2),
-            "batch_size": self.batch_size,
-            "budget": self.budget,
-            "fingerprint": self.fingerprint,
         }
-
-    def split(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the pool and rows to be scored on, ascending; whole groups at random until the sizes are reached.
-
-        Raises
-        ------
-        ReplayInvalid
-            The set is too small.
-        """
-        return drawn_sides(self.name, self.groups, self.held_out, self.pool, seed)
 
 
 def named_retrieval_set(name: str, cache_dir: Path, encoder: str) -> RetrievalSet:
@@ -110,10 +71,10 @@ def named_retrieval_set(name: str, cache_dir: Path, encoder: str) -> RetrievalSe
     return RetrievalSet(
         name,
         embed_dataset(pairs, encoder, cache_dir),
+        one_sided(near_duplicates(pairs.texts), same_pictures(pairs.images)),
         tags.labels,
         tags.names,
-        one_sided(near_duplicates(pairs.texts), same_pictures(pairs.images)),
-        pool,
-        held_out,
+        pool=pool,
+        held_out=held_out,
         notes=(note,),
     )
