@@ -76,14 +76,15 @@ def web() -> None:
 def worker() -> None:
     """Run the worker alone: sync, embedding, rounds."""
     from backend.rounds.holding import hold_at
+    from backend.rounds.services import services_in_time
     from backend.rounds.worker import Worker
+    from backend.settings import load_settings
 
-    services = _services()
-    settings = services.settings
+    settings = load_settings()
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
-    Worker(services, hold_at(settings.hold_at, settings.data_dir)).run()
+    Worker(services_in_time(settings), hold_at(settings.hold_at, settings.data_dir)).run()
 
 
 @app.command()

@@ -88,6 +88,18 @@ class EncoderFailed(EncoderError):
     """The encoder ran and gave no usable vector."""
 
 
+class StoreError(MmalError):
+    """The store cannot be used now; what was to be written was not."""
+
+
+class StoreDamaged(StoreError):
+    """The database is damaged, empty or gone; it is left as it is until a backup is restored."""
+
+
+class StoreFull(StoreError):
+    """No space is left where the store lies; the work goes on once there is."""
+
+
 class ProjectUnknown(MmalError):
     """The project was never connected to this backend."""
 

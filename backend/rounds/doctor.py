@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from backend.errors import ConfigurationError, MmalError
+from backend.errors import ConfigurationError, MmalError, StoreError
 from backend.labelstudio.project_check import Finding, check_project
 from backend.rounds.services import Services, options_of
 from backend.rounds.status import ProjectStatus, describe_age, project_status
-from backend.store import notes, projects
+from backend.store import faults, notes, projects
 from backend.store.tables import Project
 
 # A worker that lives looks at every project this many polls long, at the latest.
@@ -18,7 +18,7 @@ MISSED_POLLS = 6
 
 def examine(services: Services, project_id: int | None = None) -> list[Finding]:
     """All findings, of one project or of all; never raises for what is wrong with a project."""
-    found = [_encoder(services)]
+    found = [_encoder(services), _store(services)]
     try:
         _ = services.label_studio
     except ConfigurationError as error:
@@ -40,6 +40,14 @@ def _encoder(services: Services) -> Finding:
         return Finding(True, "encoder", services.encoder_id)
     except MmalError as error:
         return Finding(False, "encoder", services.settings.encoder, str(error))
+
+
+def _store(services: Services) -> Finding:
+    try:
+        faults.check(services.store.engine)
+        return Finding(True, "store", str(services.store.engine.url))
+    except StoreError as error:
+        return Finding(False, "store", "damaged", str(error))
 
 
 def _project(services: Services, project: Project) -> Iterator[Finding]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from backend.encoders import encoder_id, load_encoder
-from backend.errors import ConfigurationError
+from backend.errors import ConfigurationError, StoreError
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.media import MediaFetcher
 from backend.labelstudio.schema import TaskSchema
 from backend.rounds.options import ProjectOptions
 from backend.settings import Settings
-from backend.store import Store, notes, open_store
+from backend.store import Store, faults, notes, open_store
 from backend.store.tables import Project
 from backend.store.vectors import VectorStore
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from backend.encoders import Encoder
 
 log = logging.getLogger(__name__)
+
+
+LONGEST_STORE_PAUSE = 30.0
 
 
 class Services:
@@ -95,6 +99,20 @@ class Services:
     def _dims_note(self) -> str:
         # The column is short and ids can be long; the id is hashed by Python nowhere else.
         return f"encoder {self.encoder_id}"[:64]
+
+
+def services_in_time(settings: Settings) -> Services:
+    """The services of a worker; while the store is damaged or the disk full, it says so and tries again."""
+    pause = 1.0
+    while True:
+        try:
+            services = Services(settings)
+            faults.check(services.store.engine)
+            return services
+        except StoreError as error:
+            log.error("%s (%s; tried again in %.0f s)", error, type(error).__name__, pause)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_STORE_PAUSE)
 
 
 def options_of(project: Project) -> ProjectOptions:

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from huey import SqliteHuey
 from huey.consumer import Consumer
 
-from backend.errors import MmalError
+from backend.errors import MmalError, StoreError
 from backend.labelstudio.project_setup import remove_automatic_webhook
 from backend.rounds.connecting import attach_if_new
 from backend.rounds.embedding import embed_chunk, waiting
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 # An embedding job ends after this many seconds and is asked for again, so that every project gets its turn.
 EMBED_SECONDS = 20.0
 TRIM_SECONDS = 60.0
+# After the store refused: how long nothing is asked of it.
+STORE_PAUSE = 5.0
 # A team submits several answers a second; Label Studio is not asked after each.
 BETWEEN_LOOKS = 2.0
 
@@ -71,6 +73,7 @@ class Worker:
         self._hinted: set[int] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._store_refused = float("-inf")
         self._trimmed: dict[int, float] = {}
         self._reconciled: set[int] = set()
 
@@ -153,8 +156,13 @@ class Worker:
 
     def _pulse(self) -> None:
         while not self._stop.wait(self.services.settings.pulse_seconds):
+            if time.monotonic() - self._store_refused < STORE_PAUSE:
+                continue
             try:
                 self.look()
+            except StoreError as error:
+                self._store_refused = time.monotonic()
+                log.error("%s (%s; tried again in %.0f s)", error, type(error).__name__, STORE_PAUSE)
             except Exception:
                 log.exception("pulse failed; tried again in %s s", self.services.settings.pulse_seconds)
 
@@ -220,9 +228,14 @@ class Worker:
             log.warning("project %s: %s: %s", project_id, job, error)
         else:
             log.exception("project %s: %s failed", project_id, job)
+        if isinstance(error, StoreError):
+            self._store_refused = time.monotonic()
         store = self.services.store
         words = f"{job}: {type(error).__name__}: {error}"
-        projects.record_failure(store, project_id, words, pause=job == "attach")
-        if job == "sync":
-            # A look that failed waits for the next poll, like one that went through.
-            projects.remember(store, project_id, synced_at=time.time())
+        try:
+            projects.record_failure(store, project_id, words, pause=job == "attach")
+            if job == "sync":
+                # A look that failed waits for the next poll, like one that went through.
+                projects.remember(store, project_id, synced_at=time.time())
+        except StoreError as refused:
+            log.error("project %s: the failure is in this log only: %s", project_id, refused)

@@ -16,6 +16,7 @@ from backend.errors import (
     LabelStudioError,
     MmalError,
     ProjectUnknown,
+    StoreError,
     TaskUnknown,
 )
 from backend.rounds.answering import Answerer
@@ -33,6 +34,7 @@ STATUS: list[tuple[type[MmalError], int]] = [
     (ConfigurationError, 400),
     (LabelConfigUnsupported, 400),
     (LabelStudioError, 502),
+    (StoreError, 503),
 ]
 
 

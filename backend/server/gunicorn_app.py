@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from backend.server.app import create_app
+from backend.server.opening import OpensWhenItCan
 from backend.settings import Settings
 
 
@@ -37,9 +37,9 @@ class WebProcess(BaseApplication):
         for name, value in options.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> OpensWhenItCan:
         """The application, made in each worker: connections must not cross a fork."""
-        return create_app(self.settings)
+        return OpensWhenItCan(lambda: create_app(self.settings))
 
 
 def run(settings: Settings) -> None:

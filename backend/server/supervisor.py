@@ -9,6 +9,7 @@ import sys
 import time
 from types import FrameType
 
+from backend.errors import StoreError
 from backend.settings import Settings
 from backend.store import open_store
 
@@ -23,7 +24,10 @@ def supervise(settings: Settings) -> int:
     """Run both processes until SIGTERM or SIGINT; returns the exit status."""
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Once, before either process: both would otherwise wait for each other's migration.
-    open_store(settings)
+    try:
+        open_store(settings)
+    except StoreError as error:
+        log.error("%s (%s; web process and worker wait for it)", error, type(error).__name__)
     stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:

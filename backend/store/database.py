@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
 from backend.settings import Settings
+from backend.store import faults
 from backend.store.tables import Base
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -68,12 +69,20 @@ class Store:
 
 
 def open_store(settings: Settings) -> Store:
-    """Open the store of these settings, bringing its tables up to date first."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    """Open the store of these settings, bringing its tables up to date first.
+
+    Raises
+    ------
+    StoreError
+        It is damaged, or the disk is full.
+    """
+    with faults.space_needed(settings.data_dir):
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
     engine = create_engine(settings.store_url, pool_pre_ping=settings.store_url.startswith("postgresql"))
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_pragmas)
         event.listen(engine, "begin", _begin_at_once)
+    faults.watch(engine, settings.data_dir)
     _migrate(engine, settings.data_dir)
     return Store(engine, settings.data_dir)
 
@@ -99,6 +108,7 @@ def _migrate(engine: Engine, data_dir: Path) -> None:
     # Web and worker start together: one migrates, the other waits and finds nothing to do.
     with open(data_dir / "migrate.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        faults.prepare(engine, data_dir)
         with engine.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from sqlalchemy import delete, func, select, update
 
+from backend.store import faults
 from backend.store.database import Store
 from backend.store.tables import Project, QueueEntry, Round, Task
 from backend.store.tasks import in_pool
@@ -142,11 +143,16 @@ def last_entry(store: Store, project_id: int, task_id: int) -> tuple[QueueEntry,
 def save_head(store: Store, opened: Round, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> Path:
     """Write the head of a round as safetensors; older heads of the project are removed."""
     folder = store.data_dir / "heads" / str(opened.project_id)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{opened.number:06d}.safetensors"
     draft = path.with_suffix(".draft")
-    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, draft, metadata=metadata)
-    draft.replace(path)
+    with faults.space_needed(store.data_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            # Heads are small; written here and not by safetensors, whose errors have no number.
+            draft.write_bytes(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata))
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
     for old in sorted(folder.glob("*.safetensors"))[:-KEPT_HEADS]:
         old.unlink(missing_ok=True)
     return path

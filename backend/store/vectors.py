@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import func, select
 
+from backend.store import faults
 from backend.store.database import Store
 from backend.store.tables import Vector
 
@@ -54,7 +55,13 @@ class VectorStore:
         return found
 
     def append(self, modality: str, hashes: Sequence[str], vectors: NDArray[np.floating]) -> None:
-        """Store one row a hash; hashes that are there already are left as they are."""
+        """Store one row a hash; hashes that are there already are left as they are.
+
+        Raises
+        ------
+        StoreFull
+            None of the rows is kept; append them again when there is space.
+        """
         rows = np.ascontiguousarray(vectors, dtype=DTYPE)
         if rows.shape != (len(hashes), self.dims[modality]):
             raise ValueError(f"{modality} vectors: shape {rows.shape}, expected {(len(hashes), self.dims[modality])}")
@@ -75,7 +82,10 @@ class VectorStore:
                 )
             start = 0 if top is None else top + 1
             path = self._path(modality)
-            with open(path, "r+b" if path.exists() else "w+b") as file:
+            with (
+                faults.space_needed(self.store.data_dir),
+                open(path, "r+b" if path.exists() else "w+b") as file,
+            ):
                 file.seek(start * self.dims[modality] * DTYPE.itemsize)
                 file.write(rows[[first_of[h] for h in fresh]].tobytes())
                 file.flush()

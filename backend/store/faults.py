@@ -1,0 +1,169 @@
+"""What goes wrong with the store's files, in words: damage, and no space left.
+
+Nothing here repairs or overwrites: a damaged store stays as it is until somebody restores a backup, and the
+processes that use it go on by themselves afterwards.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Engine, event, inspect
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DisconnectionError
+
+from backend.errors import StoreDamaged, StoreError, StoreFull
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Only ENOSPC while writing a page is SQLITE_FULL. A quota, and a shared memory file that cannot grow, are these.
+NOT_WRITTEN = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_SHMSIZE)
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+# The same by PostgreSQL's codes: disk_full; data_corrupted, index_corrupted.
+FULL_STATES, DAMAGED_STATES = ("53100",), ("XX001", "XX002")
+FOLDERS = ("vectors", "heads")
+UNFINISHED_RESTORE = "restore-unfinished"
+REMEDY = (
+    "It is left as it is. Put a backup back with `mmal restore FILE --replace`, which moves it aside; without one see"
+    ' docs/operations.md, "The store is damaged".'
+)
+
+
+def watch(engine: Engine, data_dir: Path) -> None:
+    """Have every failure of the database that means damage or a full disk told in words."""
+
+    def translate(context: ExceptionContext) -> None:
+        found = explain(context.original_exception, data_dir)
+        if found is not None:
+            raise found from context.original_exception
+
+    event.listen(engine, "handle_error", translate)
+    path = sqlite_file(engine)
+    if path is not None:
+        _watch_file(engine, path, data_dir)
+
+
+def explain(error: BaseException, data_dir: Path) -> StoreError | None:
+    """The failure as one of ours where it means damage or a full disk."""
+    code, state = getattr(error, "sqlite_errorcode", None), getattr(error, "sqlstate", None)
+    primary = None if code is None else code & 0xFF
+    if primary == sqlite3.SQLITE_FULL or code in NOT_WRITTEN or state in FULL_STATES:
+        return _no_space(data_dir, error)
+    if primary in DAMAGED or state in DAMAGED_STATES:
+        return StoreDamaged(f"The store below MMAL_DATA_DIR = {data_dir} cannot be read: {error}. {REMEDY}")
+    return None
+
+
+@contextmanager
+def space_needed(data_dir: Path) -> Iterator[None]:
+    """A full disk while a file is written is told in words; anything else passes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise _no_space(data_dir, error) from error
+
+
+def sqlite_file(engine: Engine) -> Path | None:
+    """The file of an SQLite database; None for other databases and for one in memory."""
+    name = engine.url.database
+    return Path(name) if engine.dialect.name == "sqlite" and name and name != ":memory:" else None
+
+
+def refuse_unfinished(data_dir: Path) -> None:
+    """Refuse a folder in which a restore was cut off: its files belong to two stores."""
+    if (data_dir / UNFINISHED_RESTORE).exists():
+        raise StoreDamaged(
+            f"A restore into MMAL_DATA_DIR = {data_dir} was cut off. Run `mmal restore FILE --replace` again."
+        )
+
+
+def prepare(engine: Engine, data_dir: Path) -> None:
+    """Make an SQLite file where a store begins; called before the migrations.
+
+    Raises
+    ------
+    StoreDamaged
+        A restore was cut off, or there are vectors that a lost database counted: a new one would count from zero
+        and overwrite them.
+    """
+    refuse_unfinished(data_dir)
+    path = sqlite_file(engine)
+    # An empty file is an empty database to SQLite, which would write its header into it.
+    begun = path is None or (path.exists() and path.stat().st_size > 0)
+    if begun and inspect(engine).has_table("alembic_version"):
+        return
+    if any(file_names(data_dir)):
+        raise StoreDamaged(
+            f"MMAL_DATA_DIR = {data_dir} holds vectors or heads, but the database {path or engine.url} is missing or"
+            f" empty. {REMEDY} To begin anew on purpose, remove the folders {' and '.join(FOLDERS)}."
+        )
+    if path is not None:
+        path.touch()
+
+
+def file_names(data_dir: Path) -> Iterator[str]:
+    """Vectors and heads beside the database, relative to the folder."""
+    for folder in FOLDERS:
+        for path in sorted((data_dir / folder).rglob("*")):
+            if path.is_file() and path.suffix in (".f16", ".safetensors"):
+                yield path.relative_to(data_dir).as_posix()
+
+
+def check(engine: Engine) -> None:
+    """Look for damage in every table of an SQLite file; other databases watch over themselves.
+
+    Raises
+    ------
+    StoreDamaged
+        Naming the first fault found.
+    """
+    path = sqlite_file(engine)
+    if path is None:
+        return
+    with engine.connect().execution_options(writes=False) as connection:
+        found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+    if found != "ok":
+        raise StoreDamaged(f"The store {path} is damaged: {found}. {REMEDY}")
+
+
+def _watch_file(engine: Engine, path: Path, data_dir: Path) -> None:
+    def connect(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+        # Never made here: while a restore exchanges the files, a new empty one in its place would be taken for it.
+        refuse_unfinished(data_dir)
+        arguments[0] = f"file:{quote(str(path.resolve()))}?mode=rw"
+        options["uri"] = True
+
+    def note_file(connection: Any, record: Any) -> None:
+        record.info["file"] = _identity(path)
+
+    def same_file(connection: Any, record: Any, proxy: Any) -> None:
+        # A restore puts another file in its place; a connection to the old one would write into the past.
+        if record.info.get("file") != _identity(path):
+            raise DisconnectionError("the store was restored")
+
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "connect", note_file)
+    event.listen(engine, "checkout", same_file)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _no_space(data_dir: Path, error: BaseException) -> StoreFull:
+    return StoreFull(
+        f"No space is left for MMAL_DATA_DIR = {data_dir} ({error}). Free some, or move the folder to a larger disk;"
+        " answers stay in Label Studio, and the work goes on by itself once there is space."
+    )

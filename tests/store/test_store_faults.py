@@ -1,0 +1,170 @@
+"""A damaged store and a full disk are told in words; nothing is overwritten, and the work goes on afterwards."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import event
+
+from backend.errors import StoreDamaged, StoreFull
+from backend.rounds.services import services_in_time
+from backend.settings import Settings
+from backend.store import Store, faults, open_store, projects, rounds, tasks
+from backend.store.vectors import VectorStore
+
+DIMS = {"text": 64}
+
+
+def fill(store: Store, first: int = 1, count: int = 400) -> None:
+    """Enough rows for many pages, and vectors beside them."""
+    projects.remember(store, 1, state="attached", title="Adverts")
+    tasks.remember(store, 1, [tasks.Inputs(n, "x" * 200, "y" * 200) for n in range(first, first + count)])
+    vectors = np.ones((count, DIMS["text"]), np.float32)
+    VectorStore(store, "e", DIMS).append("text", [f"h{n}" for n in range(first, first + count)], vectors)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """The file of a store that was used and closed."""
+    store = open_store(Settings(data_dir=tmp_path))
+    fill(store)
+    store.engine.dispose()
+    return tmp_path / "mmal.sqlite3"
+
+
+def overwrite_header(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.write(b"not a database any more" * 20)
+
+
+def overwrite_pages(path: Path) -> None:
+    """All but the first page, which says that this is a database."""
+    with open(path, "r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(path.stat().st_size - 4096))
+
+
+def cut_in_half(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def cut_to_nothing(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+DAMAGES = [overwrite_header, overwrite_pages, cut_in_half, cut_to_nothing]
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, Path.unlink])
+def test_a_damaged_store_is_refused_with_the_remedy_and_left_as_it_is(
+    database: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(database)
+    left = database.read_bytes() if database.exists() else None
+    vectors = (database.parent / "vectors" / "e" / "text.f16").read_bytes()
+    with pytest.raises(StoreDamaged, match="mmal restore FILE --replace"):
+        faults.check(open_store(Settings(data_dir=database.parent)).engine)
+    assert (database.read_bytes() if database.exists() else None) == left
+    assert (database.parent / "vectors" / "e" / "text.f16").read_bytes() == vectors
+
+
+# An open connection does not read the header again.
+@pytest.mark.parametrize("damage", [*DAMAGES[1:], Path.unlink])
+def test_damage_while_it_is_open_is_told_at_the_next_look(database: Path, damage: Callable[[Path], None]) -> None:
+    store = open_store(Settings(data_dir=database.parent))
+    assert projects.get(store, 1).title == "Adverts"
+    damage(database)
+    with pytest.raises(StoreDamaged, match="MMAL_DATA_DIR"):
+        tasks.live_ids(store, 1)
+
+
+def test_a_folder_with_an_unfinished_restore_is_refused(database: Path) -> None:
+    (database.parent / faults.UNFINISHED_RESTORE).touch()
+    with pytest.raises(StoreDamaged, match="cut off"):
+        open_store(Settings(data_dir=database.parent))
+
+
+def test_a_process_goes_on_with_the_file_that_a_restore_put_in_place(database: Path) -> None:
+    store = open_store(Settings(data_dir=database.parent))
+    assert len(tasks.live_ids(store, 1)) == 400
+    other = open_store(Settings(data_dir=database.parent / "other"))
+    projects.remember(other, 1, title="restored")
+    other.engine.dispose()
+    (database.parent / "other" / "mmal.sqlite3").replace(database)
+    assert projects.get(store, 1).title == "restored"
+
+
+def test_the_worker_waits_for_a_store_that_cannot_be_opened_and_says_why(
+    database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sound = database.read_bytes()
+    overwrite_header(database)
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(services_in_time(Settings(data_dir=database.parent))))
+    with caplog.at_level(logging.ERROR):
+        waiting.start()
+        while "StoreDamaged; tried again" not in caplog.text:
+            assert waiting.is_alive()
+        database.write_bytes(sound)
+        waiting.join()
+    assert projects.get(found[0].store, 1).title == "Adverts"
+
+
+@contextmanager
+def full_disk(most: int) -> Iterator[None]:
+    """Until the block ends no file of this process can grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_with_no_space_for_the_database_nothing_is_lost_and_later_writes_go_through(tmp_path: Path) -> None:
+    store = open_store(Settings(data_dir=tmp_path))
+    fill(store)
+    largest = max(path.stat().st_size for path in tmp_path.glob("mmal.sqlite3*"))
+    with full_disk(largest + 8192), pytest.raises(StoreFull, match="No space is left for MMAL_DATA_DIR"):
+        fill(store, first=1000, count=5000)
+    assert len(tasks.live_ids(store, 1)) == 400
+    fill(store, first=1000, count=5000)
+    assert len(tasks.live_ids(store, 1)) == 5400
+    faults.check(store.engine)
+
+
+def test_what_sqlite_itself_calls_full_is_told_the_same_way(tmp_path: Path) -> None:
+    store = open_store(Settings(data_dir=tmp_path))
+    store.engine.dispose()
+    event.listen(store.engine, "connect", lambda c, _: c.execute("PRAGMA max_page_count = 1"))
+    with pytest.raises(StoreFull, match="full"):
+        fill(store)
+
+
+def test_vectors_that_found_no_space_are_appended_again_later(tmp_path: Path) -> None:
+    store = open_store(Settings(data_dir=tmp_path))
+    vectors, rows = VectorStore(store, "e", DIMS), np.arange(640, dtype=np.float32).reshape(10, 64)
+    vectors.append("text", ["a"], rows[:1])
+    with full_disk(300), pytest.raises(StoreFull):
+        vectors.append("text", list("bcdefghij"), rows[1:])
+    assert vectors.known("text", "abcdefghij") == {"a"}
+    vectors.append("text", list("bcdefghij"), rows[1:])
+    np.testing.assert_array_equal(vectors.gather("text", np.arange(10)), rows.astype(np.float16))
+
+
+def test_a_head_that_found_no_space_leaves_no_draft_and_the_heads_before_it(tmp_path: Path) -> None:
+    store = open_store(Settings(data_dir=tmp_path))
+    fields = {"trigger": "", "strategy": "auto", "options": {}, "seed": 0}
+    kept = rounds.save_head(store, rounds.start(store, 1, number=1, version="v1", **fields), {"w": np.ones(9)}, {})
+    opened = rounds.start(store, 1, number=2, version="v2", **fields)
+    with full_disk(1000), pytest.raises(StoreFull):
+        rounds.save_head(store, opened, {"w": np.ones(9000)}, {})
+    assert list(kept.parent.iterdir()) == [kept]
