@@ -56,9 +56,13 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _explain(error: MmalError) -> Response:
-    status = next((code for kind, code in STATUS if isinstance(error, kind)), 500)
     log.warning("%s: %s", type(error).__name__, error)
-    return refusal(status, str(error), type(error).__name__)
+    return refusal(status_of(error), str(error), type(error).__name__)
+
+
+def status_of(error: MmalError) -> int:
+    """The HTTP status that says the same."""
+    return next((code for kind, code in STATUS if isinstance(error, kind)), 500)
 
 
 def _explain_http(error: HTTPException) -> Response:
@@ -71,5 +75,9 @@ def refusal(status: int, message: str, kind: str) -> Response:
     Label Studio's dialogs show nothing of the body, only the reason phrase (docs/label-studio.md).
     """
     body: dict[str, Any] = {"error": kind, "detail": message}
-    words = " ".join(message.split()).encode("ascii", "replace").decode()[:400]
-    return Response(json.dumps(body), status=f"{status} {words}", mimetype="application/json")
+    return Response(json.dumps(body), status=status_line(status, message), mimetype="application/json")
+
+
+def status_line(status: int, message: str) -> str:
+    """Status and reason phrase, one short line of ASCII whatever the message."""
+    return f"{status} " + " ".join(message.split()).encode("ascii", "replace").decode()[:400]

@@ -8,9 +8,8 @@ from typing import Any
 from flask import Blueprint, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from backend.model import MultimodalActiveLearner, read_project_id
+from backend.model import MultimodalActiveLearner
 from backend.rounds.answering import Answerer
-from backend.rounds.connecting import connect
 from backend.rounds.publishing import live_version
 from backend.rounds.services import Services
 from backend.store import notes, projects
@@ -39,11 +38,9 @@ def health() -> ResponseReturnValue:
 def setup() -> ResponseReturnValue:
     """Answer at once with a version that is never published, and take over changed options."""
     body = _body()
-    services = _shared()[0]
-    project = connect(
-        services, read_project_id(body.get("project")), str(body.get("schema") or ""), body.get("extra_params")
-    )
-    return jsonify(model_version=live_version(project.version))
+    model = MultimodalActiveLearner(body.get("project"), str(body.get("schema") or ""), _shared())
+    model.set_extra_params(body.get("extra_params"))
+    return jsonify(model_version=model.get("model_version"))
 
 
 @routes.post("/predict")
@@ -73,13 +70,9 @@ def events_hook() -> ResponseReturnValue:
 
 def _note(body: dict[str, Any]) -> ResponseReturnValue:
     project = body.get("project")
-    project_id = read_project_id(project.get("id") if isinstance(project, dict) else project)
-    services, answerer = _shared()
-    if projects.find(services.store, project_id) is None:
-        # Nothing to learn for: a project that was never connected, or another system's event.
-        return jsonify(status="ignored", detail=f"project {project_id} is not connected to this backend"), 202
-    model = MultimodalActiveLearner(project_id, shared=(services, answerer))
-    return jsonify(model.fit(str(body.get("action") or "UNKNOWN"), body)), 201
+    model = MultimodalActiveLearner(project.get("id") if isinstance(project, dict) else project, shared=_shared())
+    outcome = model.fit(str(body.get("action") or "UNKNOWN"), body)
+    return jsonify(outcome), 201 if outcome["status"] == "noted" else 202
 
 
 @routes.get("/versions")
