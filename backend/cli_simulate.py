@@ -227,6 +227,7 @@ def _export_set(path: Path, label_config: Path | None, cache: Path) -> LabelledS
         settings.local_files_root,
         settings.max_media_bytes,
         settings.media_timeout,
+        settings.media_allow,
     )
     config = None if label_config is None else label_config.read_text(encoding="utf-8")
     return export_set(path, config, fetcher, settings.encoder, cache, notes=[NOT_UNIFORM])

@@ -169,6 +169,14 @@ class MediaRootInvalid(MediaError, ConfigurationError):
     """The folder from which local files may be read is missing or is the whole disk."""
 
 
+class MediaAllowInvalid(MediaError, ConfigurationError):
+    """MMAL_MEDIA_ALLOW holds something that names no host and no network."""
+
+
+class MediaAddressRefused(MediaError):
+    """The host has no public address, and the setting that allows others does not name it."""
+
+
 class MediaUriUnsupported(MediaError):
     """The task's value is no address that pictures are fetched from."""
 

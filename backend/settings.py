@@ -58,6 +58,10 @@ class Settings(BaseSettings):
     max_media_bytes: int = Field(32 * 2**20, ge=1, description="Larger images are not fetched.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Images of more pixels are not decoded.")
     media_timeout: float = Field(20.0, gt=0, description="Seconds until a media download is given up.")
+    media_allow: str = Field(
+        "",
+        description="Hosts (name or name:port) and networks media may be fetched from though they are not public.",
+    )
     fetch_threads: int = Field(8, ge=1, description="Parallel media downloads.")
     lease_seconds: float = Field(30.0, gt=0, description="A round whose heartbeat is older than this is taken over.")
     pulse_seconds: float = Field(0.5, gt=0, description="How often the worker looks for something to do.")

@@ -1,35 +1,33 @@
-"""Fetches the pictures of tasks from wherever Label Studio lets them live, and decodes them within limits.
+"""Fetches the pictures of tasks from wherever Label Studio lets them live.
 
 Sources: http(s) addresses, Label Studio uploads, local files storage, cloud storage through Label Studio's
-resolver, and ``data:`` addresses. The Label Studio token goes to Label Studio's own origin only, redirects
-included. Bytes are limited while reading, pixels before decoding.
+resolver, and ``data:`` addresses. The Label Studio token goes to the media routes of Label Studio's own origin only,
+redirects included. What is not public is not fetched (addresses.py). Bytes are limited while reading, and one limit
+of time holds for the whole fetch.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import io
 import os
+import re
 import stat
-import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote_to_bytes
 
+import httpcore
 import httpx
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from backend.errors import (
-    MediaDamaged,
+    MediaAddressRefused,
     MediaDataUriInvalid,
     MediaForbidden,
     MediaNeedsTask,
-    MediaNotAnImage,
     MediaNotFound,
     MediaPathRefused,
     MediaRedirectRefused,
@@ -38,19 +36,20 @@ from backend.errors import (
     MediaServerFault,
     MediaTimeout,
     MediaTooLarge,
-    MediaTooManyPixels,
     MediaUnreachable,
     MediaUriUnsupported,
 )
+from backend.labelstudio.addresses import MediaAddresses, port_of
+from backend.labelstudio.media_transport import MediaTransport, within
 
 MAX_BYTES = 64 * 2**20
-MAX_PIXELS = 64_000_000
 TIMEOUT_SECONDS = 30.0
 _MAX_REDIRECTS = 5
+_CONNECTION_FAULTS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
 _CLOUD_SCHEMES = ("s3", "gs", "azure-blob")
+# Only these of Label Studio's routes are asked with its token: a task must not make it do anything else in our name.
+_MEDIA_ROUTES = re.compile(r"/(data|storage-data)/|/(tasks|projects)/\d+/(presign|resolve)/")
 _HEADERS = {"User-Agent": "mmal-backend (Label Studio ML backend)", "Accept-Encoding": "identity"}
-# Raster formats only: some of Pillow's readers start other programs (EPS) or read vector files.
-_FORMATS = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM", "ICO", "JPEG2000")
 
 
 class MediaFetcher:
@@ -69,10 +68,12 @@ class MediaFetcher:
         Largest picture, in bytes.
     timeout
         Seconds that one fetch may take in all, redirects included.
+    allow
+        Hosts and networks that are no part of the public internet and may be fetched from all the same.
 
     Raises
     ------
-    MediaRootInvalid
+    MediaRootInvalid, MediaAllowInvalid
     """
 
     def __init__(
@@ -82,13 +83,20 @@ class MediaFetcher:
         local_files_root: Path | None = None,
         max_bytes: int = MAX_BYTES,
         timeout: float = TIMEOUT_SECONDS,
+        allow: str = "",
     ) -> None:
         self._base = httpx.URL(label_studio_url.rstrip("/"))
         self._authorization = authorization
         self._root = None if local_files_root is None else _checked_root(local_files_root)
         self._max_bytes = max_bytes
         self._timeout = timeout
-        self._client = httpx.Client(follow_redirects=False, headers=_HEADERS, cookies=_no_cookies())
+        self._client = httpx.Client(
+            transport=MediaTransport(MediaAddresses.parse(allow, label_studio_url)),
+            follow_redirects=False,
+            headers=_HEADERS,
+            cookies=_no_cookies(),
+            timeout=timeout,
+        )
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -106,6 +114,10 @@ class MediaFetcher:
         scheme = uri.partition(":")[0].lower() if ":" in uri else ""
         if scheme == "data":
             return _decode_data_uri(uri, self._max_bytes)
+        with within(self._timeout):
+            return self._fetched(uri, scheme, task_id)
+
+    def _fetched(self, uri: str, scheme: str, task_id: int | None) -> bytes:
         if scheme in _CLOUD_SCHEMES:
             return self._download(self._presigned(uri, task_id), uri)
         url = self._absolute(uri, scheme)
@@ -150,26 +162,23 @@ class MediaFetcher:
         return self._join(f"/tasks/{task_id}/presign/?fileuri={encoded}")
 
     def _is_label_studio(self, url: httpx.URL) -> bool:
-        return _origin(url) == _origin(self._base)
+        """Whether this is one of Label Studio's own media routes."""
+        prefix = self._base.path.rstrip("/")
+        here = _origin(url) == _origin(self._base) and url.path.startswith(prefix + "/")
+        route = url.path.removeprefix(prefix)
+        return here and ".." not in route.split("/") and _MEDIA_ROUTES.match(route) is not None
 
     def _download(self, url: httpx.URL, uri: str) -> bytes:
-        deadline = time.monotonic() + self._timeout
         for _ in range(_MAX_REDIRECTS + 1):
             # Decided afresh at each hop: a redirect away from Label Studio must not take the token along.
             ours = self._is_label_studio(url)
             headers = dict(self._authorization()) if ours else {}
-            with _transport_errors(uri, url), self._stream(url, headers, deadline) as response:
+            with _transport_errors(uri, url), self._client.stream("GET", url, headers=headers) as response:
                 if not response.is_redirect:
                     _check_status(response.status_code, uri, ours)
-                    return self._read_body(response, uri, deadline)
+                    return self._read_body(response, uri)
                 url = self._redirected(url, response.headers["location"], uri)
         raise MediaRedirectRefused(f"{_shown(uri)}: more than {_MAX_REDIRECTS} redirects. Store the final address.")
-
-    @contextmanager
-    def _stream(self, url: httpx.URL, headers: Mapping[str, str], deadline: float) -> Iterator[httpx.Response]:
-        left = max(deadline - time.monotonic(), 0.001)
-        with self._client.stream("GET", url, headers=dict(headers), timeout=left) as response:
-            yield response
 
     def _redirected(self, url: httpx.URL, location: str, uri: str) -> httpx.URL:
         target = url.join(_parsed(location))
@@ -177,17 +186,19 @@ class MediaFetcher:
             raise MediaRedirectRefused(f"{_shown(uri)}: redirected to {target.scheme or 'nowhere'}:, not http(s).")
         return target
 
-    def _read_body(self, response: httpx.Response, uri: str, deadline: float) -> bytes:
+    def _read_body(self, response: httpx.Response, uri: str) -> bytes:
         announced = response.headers.get("content-length", "")
         if announced.isdigit() and int(announced) > self._max_bytes:
             raise _too_large(uri, int(announced), self._max_bytes)
+        # Asked for as it is; storage that keeps packed files sends them packed all the same. Unpacked here, because
+        # a small answer may unpack to any size.
+        packed = response.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip", "deflate")
+        unpacking = zlib.decompressobj(wbits=47) if packed else None
         body = bytearray()
-        for chunk in response.iter_bytes():
-            body += chunk
+        for chunk in response.iter_raw():
+            body += unpacking.decompress(chunk, self._max_bytes - len(body) + 1) if unpacking else chunk
             if len(body) > self._max_bytes:
                 raise _too_large(uri, len(body), self._max_bytes)
-            if time.monotonic() > deadline:
-                raise MediaTimeout(f"{_shown(uri)}: not complete in {self._timeout:g} s. Try again, or allow more.")
         return bytes(body)
 
     def _read_local(self, url: httpx.URL, uri: str) -> bytes:
@@ -201,73 +212,6 @@ class MediaFetcher:
         if not path.is_relative_to(self._root):
             raise MediaPathRefused(f"{_shown(uri)}: leads out of the local files folder {self._root}; not read.")
         return _read_regular_file(path, uri, self._max_bytes)
-
-
-def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Return the picture as RGB: first frame, turned as its EXIF says, transparency on white.
-
-    Raises
-    ------
-    MediaNotAnImage, MediaDamaged
-    MediaTooManyPixels
-        Told by the header, before anything is decoded.
-    """
-    try:
-        image = Image.open(io.BytesIO(data), formats=_known_formats())
-    except Image.DecompressionBombError as error:
-        raise MediaTooManyPixels(f"{error} Limit: {max_pixels} pixels. Store a smaller picture.") from error
-    except UnidentifiedImageError as error:
-        raise MediaNotAnImage(_no_image_message(data)) from error
-    except Exception as error:  # readers meet broken headers with errors of many kinds
-        raise MediaDamaged(f"picture header is broken: {error}. Upload the picture again.") from error
-    with image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise MediaTooManyPixels(
-                f"picture has {width} x {height} = {width * height} pixels, limit {max_pixels}. "
-                "Store a smaller picture, or raise the limit."
-            )
-        try:
-            image.load()
-            return _as_rgb(_upright(image))
-        except Exception as error:  # as above, now from the decoders
-            raise MediaDamaged(
-                f"{image.format} picture of {len(data)} bytes is truncated or broken: {error}. Upload it again."
-            ) from error
-
-
-@cache
-def _known_formats() -> tuple[str, ...]:
-    Image.init()  # readers register themselves late, and some builds lack one
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a broken EXIF block is no reason to lose the picture
-        return image
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    if image.mode.startswith("I") or image.mode == "F":
-        # Pillow clips deep greys to 255; spread them instead.
-        deep = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else (deep.min(), deep.max())
-        image = Image.fromarray(((deep - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8))
-    return image.convert("RGB")
-
-
-def _no_image_message(data: bytes) -> str:
-    if not data:
-        return "the address gave no bytes. Upload the picture again."
-    if data.lstrip()[:200].lower().startswith((b"<!doctype html", b"<html")):
-        return "the address gave a web page, not a picture (a login page?). Check the address and its access."
-    return f"{len(data)} bytes that are no picture in a known format ({', '.join(_FORMATS)})."
 
 
 def _checked_root(root: Path) -> Path:
@@ -320,14 +264,15 @@ def _no_cookies() -> CookieJar:
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int]:
-    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+    return url.scheme, url.host, port_of(url)
 
 
 def _parsed(uri: str) -> httpx.URL:
     try:
         return httpx.URL(uri)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise MediaUriUnsupported(f"{_shown(uri)!r} is no valid address: {error}.") from error
+    except (httpx.InvalidURL, ValueError, UnicodeError):
+        # Not with the reason: it may quote the part of the address that holds a password.
+        raise MediaUriUnsupported(f"{_shown(uri)!r} is no valid address. Correct it.") from None
 
 
 def _check_status(status: int, uri: str, ours: bool) -> None:
@@ -347,9 +292,15 @@ def _check_status(status: int, uri: str, ours: bool) -> None:
 def _transport_errors(uri: str, url: httpx.URL) -> Iterator[None]:
     try:
         yield
-    except httpx.TimeoutException as error:
-        raise MediaTimeout(f"{_shown(uri)}: no answer in time from {url.host}. Try again, or allow more.") from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except MediaAddressRefused as error:
+        raise MediaAddressRefused(f"{_shown(uri)}: {error}") from None
+    except (httpcore.TimeoutException, httpx.TimeoutException) as error:
+        raise MediaTimeout(
+            f"{_shown(uri)}: not complete in time from {url.host}. Try again, or allow more (MMAL_MEDIA_TIMEOUT)."
+        ) from error
+    except zlib.error as error:
+        raise MediaRefused(f"{_shown(uri)}: the answer is packed and damaged: {error}. Store it again.") from error
+    except (*_CONNECTION_FAULTS, httpx.HTTPError, httpx.InvalidURL) as error:
         raise MediaUnreachable(f"{_shown(uri)}: no connection to {url.host}: {error}. Is it up?") from error
 
 
@@ -362,7 +313,10 @@ def _too_large(uri: str, size: int, limit: int) -> MediaTooLarge:
 def _shown(uri: str) -> str:
     """Return the address for a message: short, without the parts that may hold secrets."""
     head, separator, rest = uri.partition("://")
-    if separator and head.lower() in ("http", "https"):
-        host, slash, path = rest.partition("?")[0].partition("/")
-        uri = f"{head}://{host.rpartition('@')[2]}{slash}{path}"
+    if separator:
+        # Whatever an address means by its parts: credentials come before an "@", signatures after "?" or "#".
+        _, at, rest = re.split("[?#]", rest, maxsplit=1)[0].rpartition("@")
+        uri = f"{head}://{'...@' if at else ''}{rest}"
+    elif "/local-files/?d=" not in uri and not uri.startswith("data:"):
+        uri = re.split("[?#]", uri, maxsplit=1)[0]
     return uri if len(uri) <= 120 else uri[:117] + "..."

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from backend.errors import PairTaskInvalid
-from backend.labelstudio.media import decode_image
+from backend.labelstudio.pictures import decode_image
 from backend.labelstudio.schema import CANDIDATES_KEY, REASON_KEY, TaskSchema
 
 NONE = "__none__"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -16,7 +16,8 @@ import numpy as np
 from PIL.Image import Image
 
 from backend.errors import EncoderFailed, MediaError
-from backend.labelstudio.media import MediaFetcher, decode_image
+from backend.labelstudio.media import MediaFetcher
+from backend.labelstudio.pictures import decode_image
 from backend.rounds.services import Services
 from backend.store import catalogue, notes, tasks
 from backend.store.vectors import VectorStore
@@ -116,18 +117,32 @@ def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Cont
             else:
                 digest = hashlib.sha256(data).hexdigest()
                 contents[digest], digest_of[content.key] = data, digest
+    fresh = {digest: contents[digest] for digest in contents.keys() - vectors.known("image", contents)}
     problems: dict[str, str] = {}
-    decoded: dict[str, Image] = {}
-    for digest in contents.keys() - vectors.known("image", contents):
-        try:
-            decoded[digest] = decode_image(contents[digest], services.settings.max_image_pixels)
-        except MediaError as error:
-            problems[digest] = str(error)
-    problems |= _encode("image", services.encoder.encode_images, vectors, decoded, services.settings.encode_batch)
+    for decoded in _decoded(fresh, services.settings.max_image_pixels, problems):
+        problems |= _encode("image", services.encoder.encode_images, vectors, decoded, services.settings.encode_batch)
     for key, digest in digest_of.items():
         problem = problems.get(digest, "")
         outcome[key] = ("", problem) if problem else (digest, "")
     return outcome
+
+
+def _decoded(contents: dict[str, bytes], max_pixels: int, problems: dict[str, str]) -> Iterator[dict[str, Image]]:
+    """Decode in portions of hardly more pixels than one picture may have: many large ones would fill the memory."""
+    portion: dict[str, Image] = {}
+    pixels = 0
+    for digest, data in contents.items():
+        try:
+            portion[digest] = decode_image(data, max_pixels)
+        except MediaError as error:
+            problems[digest] = str(error)
+            continue
+        pixels += portion[digest].width * portion[digest].height
+        if pixels >= max_pixels:
+            yield portion
+            portion, pixels = {}, 0
+    if portion:
+        yield portion
 
 
 def _embed_texts(services: Services, vectors: VectorStore, batch: Sequence[Content]) -> Outcome:

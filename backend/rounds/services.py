@@ -93,6 +93,7 @@ class Services:
             local_files_root=self.settings.local_files_root,
             max_bytes=self.settings.max_media_bytes,
             timeout=self.settings.media_timeout,
+            allow=self.settings.media_allow,
         )
 
     @property

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from backend.encoders import Encoder, encoder_id, load_encoder
 from backend.errors import ExportInvalid, MediaError
 from backend.labelstudio.annotations import read_answer, resolve_label
-from backend.labelstudio.media import decode_image
+from backend.labelstudio.pictures import decode_image
 from backend.labelstudio.schema import REASON_KEY, TaskSchema
 from backend.simulation.labelled_set import LabelledSet, own_set
 from backend.simulation.splits import near_duplicates, same_content
