@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 from pydantic import SecretStr
 
+from backend import logs
 from backend.errors import MmalError
 from backend.model import MultimodalActiveLearner
 from backend.official_base import OLDEST_MAJOR, PACKAGE, official_base
 from backend.server.app import create_app, status_line, status_of
+from backend.server.request_ids import RequestIds
 from backend.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def official_app(settings: Settings | None = None) -> Flask:
         basic_auth_user=settings.basic_auth_user,
         basic_auth_pass=settings.basic_auth_pass.get_secret_value(),
     )
-    app.wsgi_app = _beside(app.wsgi_app, ours.wsgi_app)  # type: ignore[assignment,method-assign]
+    app.wsgi_app = RequestIds(_beside(app.wsgi_app, ours.wsgi_app))  # type: ignore[assignment,method-assign]
     return app
 
 
@@ -103,6 +105,7 @@ def main() -> None:
         given["basic_auth_pass"] = SecretStr(given["basic_auth_pass"])
     try:
         settings = load_settings().model_copy(update=given)
+        logs.configure(settings)
         app = official_app(settings)
     except MmalError as error:
         sys.exit(str(error))

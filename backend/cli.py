@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -75,15 +74,14 @@ def web() -> None:
 @app.command()
 def worker() -> None:
     """Run the worker alone: sync, embedding, rounds."""
+    from backend import logs
     from backend.rounds.holding import hold_at
     from backend.rounds.services import services_in_time
     from backend.rounds.worker import Worker
     from backend.settings import load_settings
 
     settings = load_settings()
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    logs.configure(settings)
     Worker(services_in_time(settings), hold_at(settings.hold_at, settings.data_dir)).run()
 
 

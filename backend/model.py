@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from backend import logs
 from backend.labelstudio.predictions import PredictionRow
 from backend.official_base import official_base
 from backend.rounds.answering import Answerer
@@ -41,6 +42,7 @@ class MultimodalActiveLearner(_Base):
         # Without the constructor of LabelStudioMLBase: at each request it would write the label config into a cache
         # of its own, one for each process, and this class reads nothing from there.
         self.project_id = read_project_id(project_id)
+        logs.bind(project_id=self.project_id)
         # `label_config` and `extra_params` are read-only properties of LabelStudioMLBase.
         self._label_config = label_config or ""
         self._extra_params: Any = None

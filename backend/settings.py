@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -73,7 +74,10 @@ class Settings(BaseSettings):
     web_threads: int = Field(8, ge=1, description="Threads of each web process.")
     worker_threads: int = Field(3, ge=2, description="Jobs the worker runs at once.")
     torch_threads: int = Field(0, ge=0, description="Threads of torch in the worker; 0: torch's default.")
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="DEBUG (a line for each request and step), INFO, WARNING or ERROR."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="text, or json: one object a line.")
     hold_at: str = Field(
         "",
         description="For fault tests: the worker stands still at this point of a round; see docs/operations.md.",

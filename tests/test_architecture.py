@@ -19,8 +19,8 @@ ALLOWED = {
     "labelstudio": {"settings"},
     "store": {"settings"},
     "simulation": {"learners", "strategies", "encoders", "labelstudio"},
-    "rounds": {"labelstudio", "store", "encoders", "learners", "strategies", "settings"},
-    "server": {"model", "rounds", "store", "settings", "strategies"},
+    "rounds": {"labelstudio", "store", "encoders", "learners", "strategies", "settings", "logs"},
+    "server": {"logs", "model", "rounds", "store", "settings", "strategies"},
 }
 PURE = {"numpy", "scipy", "torch", "sklearn", "safetensors"}
 

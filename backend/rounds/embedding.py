@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL.Image import Image
 
+from backend import logs
 from backend.errors import EncoderFailed, MediaError
 from backend.labelstudio.media import MediaFetcher
 from backend.labelstudio.pictures import decode_image
@@ -110,7 +111,7 @@ def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Cont
     contents: dict[str, bytes] = {}
     digest_of: dict[int, str] = {}
     with ThreadPoolExecutor(services.settings.fetch_threads) as pool:
-        fetch = _fetcher(services.media())
+        fetch = logs.carried(_fetcher(services.media()))
         for content, (data, problem) in zip(batch, pool.map(fetch, batch), strict=True):
             if data is None:
                 outcome[content.key] = ("", problem)

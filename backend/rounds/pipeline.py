@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from backend import logs
 from backend.errors import MmalError
 from backend.labelstudio.schema import TaskSchema
 from backend.learners import LateFusionHead
@@ -51,6 +52,7 @@ class Progress:
         """Reach a named point."""
         now = time.monotonic()
         self.seconds[point], self.since = round(now - self.since, 3), now
+        log.debug("%s after %.3f s", point, self.seconds[point])
         self.lease.check()
         rounds.reach(self.services.store, self.opened.id, point, seconds=self.seconds, counts=self.counts)
         self.hold(point)
@@ -73,7 +75,8 @@ def run_round(
     Round or None
         The round, whatever became of it.
     """
-    with leases.held(services.store, f"round {project_id}", holder, services.settings.lease_seconds) as lease:
+    seconds = services.settings.lease_seconds
+    with leases.held(services.store, f"round {project_id}", holder, seconds) as lease, logs.context():
         # A project that was given back meanwhile is left alone.
         if lease is None or projects.get(services.store, project_id).state != "attached":
             return None
@@ -84,10 +87,13 @@ def run_round(
         started = time.monotonic()
         try:
             opened = _open(services, project_id, why, recover(services, project_id))
+            logs.bind(round_id=opened.id)
+            log.info("round %s begins: %s", opened.version, why)
             progress = Progress(services, opened, lease, hold, since=started)
             progress("recovered")
             _run(services, opened, progress)
             projects.record_success(services.store, project_id)
+            log.info("round %s ends after %.1f s: %s", opened.version, time.monotonic() - started, progress.counts)
         except Exception as error:
             _fail(services, project_id, opened, why, error)
             if not isinstance(error, MmalError):

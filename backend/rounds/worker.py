@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager
 from huey import SqliteHuey
 from huey.consumer import Consumer
 
+from backend import logs
 from backend.errors import MmalError, StoreError
 from backend.labelstudio.project_setup import remove_automatic_webhook
 from backend.rounds.connecting import attach_if_new
@@ -83,9 +84,6 @@ class Worker:
         pulse = threading.Thread(target=self._pulse, name="pulse", daemon=True)
         pulse.start()
         log.info("worker %s started", self.holder)
-        # Two lines a job, several jobs a minute, would bury what the rounds say.
-        logging.getLogger("huey").setLevel(logging.WARNING)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         # A job must start at once: the default would let an idle consumer sleep for ten seconds.
         Consumer(
             self.huey,
@@ -214,14 +212,19 @@ class Worker:
                     return
                 self._running.add((name, project_id))
             try:
-                function(project_id)
-            except Exception as error:
-                self._note(name, project_id, error)
+                with logs.context(job=name, project_id=project_id):
+                    self._attempt(name, function, project_id)
             finally:
                 with self._lock:
                     self._running.discard((name, project_id))
 
         return run
+
+    def _attempt(self, job: str, function: Callable[[int], None], project_id: int) -> None:
+        try:
+            function(project_id)
+        except Exception as error:
+            self._note(job, project_id, error)
 
     def _note(self, job: str, project_id: int, error: Exception) -> None:
         if isinstance(error, MmalError):

@@ -23,6 +23,7 @@ from backend.rounds.answering import Answerer
 from backend.rounds.services import Services
 from backend.server import admin, metrics, protocol
 from backend.server.authentication import require_basic_auth
+from backend.server.request_ids import RequestIds, write_access_line
 from backend.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -41,10 +42,11 @@ STATUS: list[tuple[type[MmalError], int]] = [
 def create_app(settings: Settings | None = None) -> Flask:
     """The Flask application of a web process; gunicorn calls this."""
     settings = settings or load_settings()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     app = Flask("mmal")
     services = Services(settings)
     app.extensions["mmal"] = (services, Answerer(services))
+    app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]
+    app.after_request(write_access_line)
     app.before_request(require_basic_auth)
     app.register_blueprint(protocol.routes)
     app.register_blueprint(admin.routes, url_prefix="/api")

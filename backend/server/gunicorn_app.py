@@ -5,10 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
 
+from backend import logs
 from backend.server.app import create_app
 from backend.server.opening import OpensWhenItCan
 from backend.settings import Settings
+
+
+class OurLines(Logger):
+    """Gunicorn's own lines in the format of all others."""
+
+    def setup(self, cfg: Config) -> None:
+        """Leave the writing to the root logger; the access line is ours (`request_ids`)."""
+        super().setup(cfg)
+        self.error_log.propagate = True
 
 
 class WebProcess(BaseApplication):
@@ -31,8 +43,9 @@ class WebProcess(BaseApplication):
             "keepalive": 30,
             "proc_name": "mmal-web",
             "accesslog": None,
-            "errorlog": "-",
+            "errorlog": None,
             "loglevel": "warning",
+            "logger_class": OurLines,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -44,4 +57,5 @@ class WebProcess(BaseApplication):
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
+    logs.configure(settings)
     WebProcess(settings).run()

@@ -9,6 +9,7 @@ import sys
 import time
 from types import FrameType
 
+from backend import logs
 from backend.errors import StoreError
 from backend.settings import Settings
 from backend.store import open_store
@@ -22,7 +23,7 @@ QUICK_DEATH = 5.0
 
 def supervise(settings: Settings) -> int:
     """Run both processes until SIGTERM or SIGINT; returns the exit status."""
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings)
     # Once, before either process: both would otherwise wait for each other's migration.
     try:
         open_store(settings)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from backend import logs
 from backend.errors import MediaError, PairTaskInvalid
 from backend.labelstudio.pair_answers import is_query
 from backend.labelstudio.pair_tasks import PairItem, other, query_key, query_task, thumbnail
@@ -129,7 +130,7 @@ def _contents(
             return number, ""
 
     with ThreadPoolExecutor(services.settings.fetch_threads) as pool:
-        thumbnails = dict(pool.map(small, sorted(offered & items.keys())))
+        thumbnails = dict(pool.map(logs.carried(small), sorted(offered & items.keys())))
     return {
         number: (item, thumbnails.get(number, "") if item.modality == "image" else item.content)
         for number, item in items.items()
