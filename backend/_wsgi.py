@@ -48,7 +48,7 @@ def official_app(settings: Settings | None = None) -> Flask:
         basic_auth_user=settings.basic_auth_user,
         basic_auth_pass=settings.basic_auth_pass.get_secret_value(),
     )
-    app.wsgi_app = RequestIds(_beside(app.wsgi_app, ours.wsgi_app))  # type: ignore[assignment,method-assign]
+    app.wsgi_app = RequestIds(_beside(app.wsgi_app, ours.wsgi_app))  # type: ignore[method-assign]
     return app
 
 
