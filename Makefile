@@ -53,10 +53,11 @@ test: install label-studio browser services ## all tests, the live ones against 
 test-quick: install services ## the tests that start no Label Studio
 	$(BIN)/pytest -n 2 -m "not live and not slow"
 
-lint: install ## ruff and mypy
+lint: install ## ruff, mypy and hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 bench: install label-studio ## every benchmark, smallest settings
 	$(BIN)/python -m benchmarks

@@ -94,6 +94,17 @@ def settings() -> None:
         typer.echo(f"{variable} = {value}    (default: {default or 'empty'})\n    {meaning}")
 
 
+@app.command()
+def allow(
+    addresses: Annotated[list[str], typer.Argument(help="Addresses or networks at which backends listen.")],
+) -> None:
+    """Print the environment with which Label Studio may call a private address, and no other beside it."""
+    from backend.labelstudio.allowed_addresses import environment_allowing
+
+    for variable, value in environment_allowing(addresses).items():
+        typer.echo(f"{variable}={value}")
+
+
 # Projects -------------------------------------------------------------------------------------------------------
 
 

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     fetch_threads: int = Field(8, ge=1, description="Parallel media downloads.")
     lease_seconds: float = Field(30.0, gt=0, description="A round whose heartbeat is older than this is taken over.")
     pulse_seconds: float = Field(0.5, gt=0, description="How often the worker looks for something to do.")
+    pulse_file: Path | None = Field(
+        None, description="File the worker touches after each such look, for health checks; empty: none."
+    )
     reconcile_hours: float = Field(24.0, gt=0, description="How often all task ids are compared with Label Studio's.")
     predict_seconds: float = Field(
         2.0, ge=0, description="How long /predict waits for tasks that are not embedded yet."

@@ -20,10 +20,13 @@ from types import TracebackType
 import requests
 
 from backend.errors import LabelStudioError, LocalLabelStudioError
+from backend.labelstudio.allowed_addresses import environment_allowing
 from backend.labelstudio.client import LabelStudio
 
 _GUARD = Path(__file__).with_name("process_guard.py")
 _ACCOUNT_FILE = "local_account.json"
+# `localhost` is both, and a name of which one address is refused is refused.
+LOOPBACK = ("127.0.0.1", "::1")
 
 Progress = Callable[[float, str], None]
 """Called about once a second while Label Studio starts: seconds so far, and what it is doing."""
@@ -223,9 +226,8 @@ class LocalLabelStudio:
             "LABEL_STUDIO_USER_TOKEN": self.admin.token,
             "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
             "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
-            # Without these Label Studio refuses ML backends and webhooks on loopback.
-            "ML_BLOCK_LOCAL_IP": "false",
-            "SSRF_PROTECTION_ENABLED": "false",
+            # Otherwise Label Studio refuses ML backends and webhooks on loopback.
+            **environment_allowing(LOOPBACK),
             "COLLECT_ANALYTICS": "false",
             "LATEST_VERSION_CHECK": "false",
             "SENTRY_DSN": "",

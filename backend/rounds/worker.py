@@ -158,6 +158,8 @@ class Worker:
                 continue
             try:
                 self.look()
+                if self.services.settings.pulse_file:
+                    self.services.settings.pulse_file.touch()
             except StoreError as error:
                 self._store_refused = time.monotonic()
                 log.error("%s (%s; tried again in %.0f s)", error, type(error).__name__, STORE_PAUSE)
