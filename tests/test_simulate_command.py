@@ -103,6 +103,20 @@ def test_the_labels_of_a_project_are_replayed_without_label_studio(services: Ser
     assert "On project-7, plain, random split: 'margin' served" in output or "no strategy was clearly" in output
 
 
+def test_a_project_whose_tasks_have_several_answers_is_replayed_by_average_precision(
+    services: Services, tmp_path: Path
+) -> None:
+    fill(services, 3, labelled=100, config=MULTI_CONFIG)
+    ticked = [tasks.Labelling(i, "label", [LABELS[0], LABELS[1]] if i % 2 else []) for i in range(1, 31)]
+    tasks.label(services.store, 3, ticked)
+    output = simulate("--project", "3", "--out", tmp_path / "out", *SHORT[:-6], "-s", "margin dropquery", *SHORT[-4:])
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    [one] = content["comparisons"]
+    assert one["task"] == "multi_label" and set(one["arms"]) == {"random", "margin"}
+    assert "dropquery is left out" in output and "micro F1" in output
+    assert "mean average precision" in output or "no strategy was clearly" in output
+
+
 def test_a_project_that_cannot_be_replayed_is_refused_with_the_reason(services: Services, tmp_path: Path) -> None:
     with pytest.raises(ProjectUnknown, match="attach"):
         simulate("--project", "9", "--out", tmp_path / "out")
@@ -112,9 +126,6 @@ def test_a_project_that_cannot_be_replayed_is_refused_with_the_reason(services: 
     fill(services, 2, labelled=30)
     with pytest.raises(ReplayInvalid, match="at least 40"):
         simulate("--project", "2", "--out", tmp_path / "out")
-    fill(services, 3, labelled=100, config=MULTI_CONFIG)
-    with pytest.raises(ReplayInvalid, match="single-choice"):
-        simulate("--project", "3", "--out", tmp_path / "out")
 
 
 def test_an_export_is_replayed(services: Services, tmp_path: Path) -> None:

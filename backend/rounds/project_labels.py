@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from backend.errors import ReplayInvalid
 from backend.rounds.fitting import load_arrays
-from backend.rounds.services import Services, schema_of
+from backend.rounds.services import Services, options_of, schema_of
 from backend.store import projects, tasks
 
 
@@ -21,15 +21,17 @@ class ProjectLabels:
     Attributes
     ----------
     features : modality -> (n, D_m) float32 unit rows, zero row where absent
-    labels : (n,) int64 index into `choices`
+    labels : (n,) int64 index into `choices`, or (n, C) int8 0/1 where annotators may tick several
     texts, images : what the task shows, an empty string where absent
+    learner : the one that the project has
     """
 
     features: dict[str, NDArray[np.float32]]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.integer]
     choices: Sequence[str]
     texts: Sequence[str]
     images: Sequence[str]
+    learner: str
 
 
 def labels_of_project(services: Services, project_id: int) -> ProjectLabels:
@@ -39,18 +41,14 @@ def labels_of_project(services: Services, project_id: int) -> ProjectLabels:
     ------
     ProjectUnknown, LabelConfigUnsupported
     ReplayInvalid
-        The project asks for pairs, allows several answers a task, or has no label with a vector.
+        The project asks for pairs, or has no label with a vector.
     """
-    schema = schema_of(projects.get(services.store, project_id))
+    project = projects.get(services.store, project_id)
+    schema = schema_of(project)
     if schema.kind == "pairing":
         raise ReplayInvalid(
             f"project {project_id} asks for pairs, and replays know only which labels were given; "
             "`mmal simulate --task pairing` replays the sets that come with this project"
-        )
-    if schema.multi_label:
-        raise ReplayInvalid(
-            f"project {project_id} lets annotators tick several choices, which replays do not know yet; "
-            "only single-choice projects can be simulated"
         )
     arrays = load_arrays(services, project_id, schema)
     if not arrays.features or not arrays.labelled.any():
@@ -62,8 +60,9 @@ def labels_of_project(services: Services, project_id: int) -> ProjectLabels:
     inputs = tasks.inputs_of(services.store, project_id, arrays.task_ids[rows].tolist())
     return ProjectLabels(
         {m: np.asarray(x[rows], np.float32) for m, x in arrays.features.items()},
-        np.asarray(arrays.labels[rows], np.int64),
+        arrays.labels[rows],
         schema.choices,
         [item.text for item in inputs],
         [item.image for item in inputs],
+        options_of(project).learner,
     )

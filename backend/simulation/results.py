@@ -46,6 +46,13 @@ YARDSTICKS: Mapping[str, Yardstick] = {
     "classification": Yardstick(
         ("accuracy", "macro_f1"), "random", {"accuracy": "accuracy on held-out items, %"}, "labels", PROTOCOL
     ),
+    "multi_label": Yardstick(
+        ("map", "micro_f1", "macro_f1", "accuracy"),
+        "random",
+        {"map": "mean average precision on held-out items, %"},
+        "labelled items",
+        PROTOCOL,
+    ),
     "pairing": Yardstick(
         ("recall_1", "recall_5", "recall_10", "group", "group_text", "group_image"),
         "pair_random",
