@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from backend.cli_backup import backup, restore
 from backend.cli_simulate import simulate
 from backend.errors import MmalError
 
@@ -32,7 +33,8 @@ for name, group in (
     ("data", data_app),
 ):
     app.add_typer(group, name=name)
-app.command()(simulate)
+for command in (backup, restore, simulate):
+    app.command()(command)
 
 ProjectOption = Annotated[int, typer.Option("--project", "-p", help="Number of the project in Label Studio.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -100,6 +100,22 @@ class StoreFull(StoreError):
     """No space is left where the store lies; the work goes on once there is."""
 
 
+class BackupInvalid(MmalError):
+    """An archive cannot be written, or is no complete and unchanged backup."""
+
+
+class BackupTooNew(BackupInvalid):
+    """An archive was made by a later version of this program."""
+
+
+class StoreNotEmpty(ConfigurationError):
+    """There is a store where a backup would be restored; nothing was changed."""
+
+
+class StoreInUse(ConfigurationError):
+    """A worker is running on the store that would be replaced; nothing was changed."""
+
+
 class ProjectUnknown(MmalError):
     """The project was never connected to this backend."""
 

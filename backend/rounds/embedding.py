@@ -19,6 +19,7 @@ from backend import logs
 from backend.errors import EncoderFailed, MediaError
 from backend.labelstudio.media import MediaFetcher
 from backend.labelstudio.pictures import decode_image
+from backend.rounds import measures
 from backend.rounds.services import Services
 from backend.store import catalogue, notes, tasks
 from backend.store.vectors import VectorStore
@@ -54,6 +55,7 @@ def embed_chunk(services: Services, project_id: int) -> int:
             for t in batch
         ],
     )
+    services.tally.count(measures.EMBEDDED, project_id, by=len(batch))
     _note_progress(services, project_id, len(batch), time.monotonic() - started)
     return len(batch)
 
@@ -76,6 +78,7 @@ def _embed_items(services: Services, project_id: int) -> int:
     found = _embed_images(services, vectors, of["image"]) | _embed_texts(services, vectors, of["text"])
     outcomes = {item.number: (item.content, *found[item.number]) for item in batch}
     catalogue.embedded(services.store, project_id, encoder.id, outcomes)
+    services.tally.count(measures.EMBEDDED, project_id, by=len(batch))
     return len(batch)
 
 

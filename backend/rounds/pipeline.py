@@ -17,6 +17,7 @@ from backend import logs
 from backend.errors import MmalError
 from backend.labelstudio.schema import TaskSchema
 from backend.learners import LateFusionHead
+from backend.rounds import measures
 from backend.rounds.fitting import RoundArrays, likeliest_answer, load_arrays
 from backend.rounds.models import fit_model
 from backend.rounds.pairing.round import run_pairing_round
@@ -98,7 +99,13 @@ def run_round(
             _fail(services, project_id, opened, why, error)
             if not isinstance(error, MmalError):
                 log.exception("project %s: round failed", project_id)
-        return rounds.get(services.store, opened.id) if opened else None
+        if opened is None:
+            return None
+        ended = rounds.get(services.store, opened.id)
+        if ended is not None:
+            services.tally.count(measures.ROUNDS, project_id, ended.status)
+            services.tally.observe(measures.ROUND_SECONDS, project_id, seconds=time.monotonic() - started)
+        return ended
 
 
 def recover(services: Services, project_id: int) -> dict[str, int]:
@@ -119,6 +126,7 @@ def recover(services: Services, project_id: int) -> dict[str, int]:
             log.warning("project %s: %s was published by a round that was cut off; adopted", project_id, serving)
         elif cut_off.status == "running":
             rounds.close(services.store, cut_off.id, "abandoned", f"its worker died after {cut_off.step!r}")
+            services.tally.count(measures.ROUNDS, project_id, "abandoned")
     versions = services.label_studio.model_versions(project_id)
     keep_in_force(services, project_id, serving, versions)
     clear_away(services, project_id, versions)
@@ -226,6 +234,7 @@ def _answers(
 def _fail(services: Services, project_id: int, opened: Round | None, why: str, error: Exception) -> None:
     text = f"{type(error).__name__}: {error}"
     log.error("project %s: round failed: %s", project_id, text)
+    services.tally.count(measures.FAILURES, "round", type(error).__name__)
     if opened is not None:
         rounds.close(services.store, opened.id, "failed", text)
     projects.record_failure(services.store, project_id, text, pause=True, ask_again=why)

@@ -13,6 +13,7 @@ from backend.errors import ConfigurationError, StoreError
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.media import MediaFetcher
 from backend.labelstudio.schema import TaskSchema
+from backend.rounds.measures import Tally
 from backend.rounds.options import ProjectOptions
 from backend.settings import Settings
 from backend.store import Store, faults, notes, open_store
@@ -34,6 +35,7 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store: Store = open_store(settings)
+        self.tally = Tally(self.store)
         self._encoder_lock = threading.Lock()
         self._encoder: Encoder | None = None
 

@@ -12,14 +12,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from huey import SqliteHuey
 from huey.consumer import Consumer
 
 from backend import logs
-from backend.errors import MmalError, StoreError
+from backend.errors import LabelStudioUnreachable, MmalError, StoreError, TokenRefused
 from backend.labelstudio.project_setup import remove_automatic_webhook
+from backend.rounds import measures
 from backend.rounds.connecting import attach_if_new
 from backend.rounds.embedding import embed_chunk, waiting
 from backend.rounds.messages import JsonSerializer
@@ -28,7 +29,7 @@ from backend.rounds.publishing import trim_live_rows
 from backend.rounds.services import Services, options_of
 from backend.rounds.sync import sync_project
 from backend.rounds.triggers import request_if_due
-from backend.store import catalogue, events, leases, projects, tasks
+from backend.store import catalogue, events, heartbeats, leases, projects, tasks
 from backend.store.tables import Project
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 # An embedding job ends after this many seconds and is asked for again, so that every project gets its turn.
 EMBED_SECONDS = 20.0
 TRIM_SECONDS = 60.0
+BEAT_SECONDS = 5.0
 # After the store refused: how long nothing is asked of it.
 STORE_PAUSE = 5.0
 # A team submits several answers a second; Label Studio is not asked after each.
@@ -75,6 +77,8 @@ class Worker:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._store_refused = float("-inf")
+        self._beaten = float("-inf")
+        self._label_studio_answers: bool | None = None
         self._trimmed: dict[int, float] = {}
         self._reconciled: set[int] = set()
 
@@ -94,6 +98,9 @@ class Worker:
         ).run()
         self._stop.set()
         pulse.join(timeout=5)
+        with suppress(StoreError):
+            self.services.tally.write()
+            heartbeats.end(self.services.store, self.holder)
 
     # Jobs --------------------------------------------------------------------------------------------------
 
@@ -115,6 +122,7 @@ class Worker:
         self._reconciled.add(project_id)
         if report.serving != project.version:
             self._restore_version(project_id)
+        self._label_studio_answers = True
         projects.record_success(self.services.store, project_id)
         request_if_due(self.services, project_id)
 
@@ -157,6 +165,7 @@ class Worker:
             if time.monotonic() - self._store_refused < STORE_PAUSE:
                 continue
             try:
+                self._beat()
                 self.look()
                 if self.services.settings.pulse_file:
                     self.services.settings.pulse_file.touch()
@@ -166,11 +175,17 @@ class Worker:
             except Exception:
                 log.exception("pulse failed; tried again in %s s", self.services.settings.pulse_seconds)
 
+    def _beat(self) -> None:
+        if time.monotonic() - self._beaten >= BEAT_SECONDS:
+            heartbeats.beat(self.services.store, self.holder, self._label_studio_answers)
+            self._beaten = time.monotonic()
+
     def look(self) -> None:
         """Turn what the store says into jobs."""
         last, hints = events.peek(self.services.store)
         for project_id, actions in hints.items():
             self._hinted.add(project_id)
+            self.services.tally.count(measures.EVENTS, project_id, by=actions.total())
             if actions["START_TRAINING"]:
                 projects.request_round(self.services.store, project_id, "Start Training was pressed", at_once=True)
         if last:
@@ -223,16 +238,22 @@ class Worker:
         return run
 
     def _attempt(self, job: str, function: Callable[[int], None], project_id: int) -> None:
+        started = time.monotonic()
         try:
             function(project_id)
         except Exception as error:
             self._note(job, project_id, error)
+        finally:
+            self.services.tally.observe(measures.JOB_SECONDS, job, seconds=time.monotonic() - started)
 
     def _note(self, job: str, project_id: int, error: Exception) -> None:
         if isinstance(error, MmalError):
             log.warning("project %s: %s: %s", project_id, job, error)
         else:
             log.exception("project %s: %s failed", project_id, job)
+        self.services.tally.count(measures.FAILURES, job, type(error).__name__)
+        if isinstance(error, (LabelStudioUnreachable, TokenRefused)):
+            self._label_studio_answers = False
         if isinstance(error, StoreError):
             self._store_refused = time.monotonic()
         store = self.services.store

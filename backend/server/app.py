@@ -23,7 +23,7 @@ from backend.rounds.answering import Answerer
 from backend.rounds.services import Services
 from backend.server import admin, metrics, protocol
 from backend.server.authentication import require_basic_auth
-from backend.server.request_ids import RequestIds, write_access_line
+from backend.server.request_ids import RequestIds, note_request
 from backend.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     services = Services(settings)
     app.extensions["mmal"] = (services, Answerer(services))
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]
-    app.after_request(write_access_line)
+    app.after_request(note_request)
     app.before_request(require_basic_auth)
     app.register_blueprint(protocol.routes)
     app.register_blueprint(admin.routes, url_prefix="/api")

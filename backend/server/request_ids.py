@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, request
+from flask import Response, current_app, request
 
 from backend import logs
+from backend.rounds import measures
+from backend.rounds.services import Services
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEADER = "X-Request-ID"
+METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 STARTED = "mmal.started"
 
 
@@ -45,7 +48,13 @@ def seconds_taken() -> float:
     return time.perf_counter() - float(request.environ[STARTED])
 
 
-def write_access_line(response: Response) -> Response:
-    """One line a request, without query, headers or body: these may hold secrets."""
+def note_request(response: Response) -> Response:
+    """Count the request, and one line without query, headers or body: these may hold secrets."""
+    services: Services = current_app.extensions["mmal"][0]
+    # Not the path: anybody can ask for any number of them.
+    route = request.url_rule.rule if request.url_rule else "unknown"
+    method = request.method if request.method in METHODS else "other"
+    services.tally.count(measures.REQUESTS, method, route, response.status_code)
+    services.tally.observe(measures.REQUEST_SECONDS, route, seconds=seconds_taken())
     log.debug("%s %s %d in %.1f ms", request.method, request.path, response.status_code, 1000 * seconds_taken())
     return response

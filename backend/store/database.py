@@ -56,16 +56,20 @@ class Store:
         self, session: Session, table: type[Base], rows: Iterable[dict[str, Any]], update: Sequence[str]
     ) -> None:
         """Insert rows; where the primary key exists, overwrite the columns named in `update`."""
-        insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
+        insert = self.insert(table)
         keys = [column.name for column in table.__table__.primary_key]
         pending = list(rows)
         for start in range(0, len(pending), ROWS_A_STATEMENT):
-            statement = insert(table).values(pending[start : start + ROWS_A_STATEMENT])
+            statement = insert.values(pending[start : start + ROWS_A_STATEMENT])
             if update:
                 changes = {name: statement.excluded[name] for name in update}
                 session.execute(statement.on_conflict_do_update(index_elements=keys, set_=changes))
             else:
                 session.execute(statement.on_conflict_do_nothing(index_elements=keys))
+
+    def insert(self, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
+        """An INSERT that can say what happens where the key exists."""
+        return (postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert)(table)
 
 
 def open_store(settings: Settings) -> Store:

@@ -204,6 +204,15 @@ class Event(Base):
     received_at: Mapped[float] = mapped_column(Float)
 
 
+class CounterRow(Base):
+    """A sum for the metrics; ``labels``: the values of its labels as a JSON list."""
+
+    __tablename__ = "counters"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    labels: Mapped[str] = mapped_column(String(255), primary_key=True)
+    value: Mapped[float] = mapped_column(Float, default=0.0)
+
+
 class Lease(Base):
     """Who may run what; a holder whose heartbeat is old has lost it."""
 
