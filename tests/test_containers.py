@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
+import subprocess
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import psycopg
 import pytest
 
 from backend.labelstudio.allowed_addresses import environment_allowing
@@ -25,10 +28,13 @@ from tests.container_files import (
     raw,
     services,
 )
+from tests.team_servers import PostgresServer
 
 SCHEMA = Path(__file__).parent / "fixtures" / "compose_spec" / "compose-spec.json"
 SERVICES = services(filled_in())
-SECRETS = [name for name in example_variables() if re.search("PASS|TOKEN", name)]
+# Without these a part of the backend stays closed.
+OPTIONAL = {"MMAL_ADMIN_TOKEN", "MMAL_METRICS_TOKEN"}
+SECRETS = [name for name in example_variables() if re.search("PASS|TOKEN", name) and name not in OPTIONAL]
 # Started by its image's own user; the Dockerfile sets ours.
 OURS = {"web", "worker"}
 WRITABLE = {"label-studio"}
@@ -78,6 +84,12 @@ def test_no_secret_has_a_default_and_a_missing_one_stops_compose_with_its_name(s
         services({**filled_in(), secret: ""})
 
 
+@pytest.mark.parametrize("token", OPTIONAL)
+def test_optional_tokens_have_no_default_either(token: str) -> None:
+    assert example_variables()[token] == ""
+    assert services({**filled_in(), token: ""})["web"]["environment"][token] == ""
+
+
 def test_the_example_names_every_variable_and_no_other() -> None:
     assert {name for name, _, _ in VARIABLE.findall(COMPOSE.read_text()) if name} == set(example_variables())
 
@@ -111,6 +123,28 @@ def test_both_processes_of_the_backend_read_the_same_store() -> None:
     assert web["volumes"] == worker["volumes"]
     assert worker["environment"].items() >= web["environment"].items()
     assert {"MMAL_DATABASE_URL", "MMAL_QUEUE_URL", "BASIC_AUTH_USER", "BASIC_AUTH_PASS"} <= web["environment"].keys()
+
+
+def test_label_studio_and_backend_get_a_database_each_that_the_other_cannot_enter() -> None:
+    with PostgresServer() as server:
+        administrator = {"POSTGRES_USER": "mmal", "PGHOST": "127.0.0.1", "PGPORT": str(server.port)}
+        made = subprocess.run(
+            [REPOSITORY / "deploy" / "postgres-init.sh"],
+            env={**os.environ, **SERVICES["postgres"]["environment"], **administrator, "PGPASSWORD": server.password},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        local = f"@127.0.0.1:{server.port}/"
+        address = SERVICES["web"]["environment"]["MMAL_DATABASE_URL"].replace("@postgres:5432/", local)
+        studio = SERVICES["label-studio"]["environment"]
+        other = f"postgresql://{studio['POSTGRE_USER']}:{studio['POSTGRE_PASSWORD']}{local}{studio['POSTGRE_NAME']}"
+        with psycopg.connect(address) as connection:
+            connection.execute("CREATE TABLE kept (number int)")
+        with psycopg.connect(other) as connection:
+            connection.execute("CREATE EXTENSION pg_trgm")
+        for mine, theirs in ((address, studio["POSTGRE_NAME"]), (other, "backend")):
+            with pytest.raises(psycopg.OperationalError, match="permission denied"):
+                psycopg.connect(mine.rpartition("/")[0] + f"/{theirs}")
 
 
 def test_every_mounted_file_is_there_and_can_be_run() -> None:

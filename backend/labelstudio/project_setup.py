@@ -222,8 +222,8 @@ def _connection(
 def _with_remedy(refused: LabelStudioRefused, backend_url: str) -> LabelStudioError:
     if "reserved network address" in refused.detail:
         remedy = (
-            f"Label Studio may not call {backend_url} because it is a private address: start Label Studio with"
-            " ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, or give this backend a public address"
+            f"Label Studio may not call {backend_url} because it is a private address: start Label Studio with the"
+            " environment that `mmal allow ADDRESS` prints, or give this backend a public address"
         )
     elif "health check failed" in refused.detail:
         remedy = (
