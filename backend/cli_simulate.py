@@ -58,8 +58,8 @@ def simulate(
         list[str] | None,
         typer.Option(
             "--scenario",
-            help="plain, long_tail, text_blank, ... or all; pairing: plain, no_start; retrieval: plain,"
-            " labelled_pairs, ascmr_network; may be repeated.",
+            help="plain, long_tail, text_blank, ... or all; pairing: plain, no_start, imbalanced, uneven;"
+            " retrieval: plain, labelled_pairs, ascmr_network; may be repeated.",
         ),
     ] = None,
     split: Annotated[
@@ -147,7 +147,7 @@ def _pairing_plan(
     arms: list[str], scenario: list[str] | None, seeds: int, first_seed: int, audit_share: float
 ) -> PairingPlan:
     from backend.simulation.pairing.experiment import PairingPlan, all_pair_arms, usual_pair_arms
-    from backend.simulation.pairing.replay import SCENARIOS
+    from backend.simulation.pairing.pools import SCENARIOS
 
     return PairingPlan(
         all_pair_arms() if arms == ["all"] else arms or usual_pair_arms(),
@@ -208,10 +208,7 @@ def _project_set(project_id: int) -> LabelledSet:
         "random": same_content(known.texts, known.images),
         "grouped": near_duplicates(known.texts, known.images),
     }
-    notes = [NOT_UNIFORM]
-    if known.learner != "late_fusion":
-        notes.append(f"the project learns with {known.learner!r}; replays fit the plain linear head, 'late_fusion'")
-    return own_set(f"project-{project_id}", known.features, known.labels, known.choices, groups, notes)
+    return own_set(f"project-{project_id}", known.features, known.labels, known.choices, groups, [NOT_UNIFORM])
 
 
 def _export_set(path: Path, label_config: Path | None, cache: Path) -> LabelledSet:

@@ -18,6 +18,7 @@ from backend.simulation.cells import Cell, run
 from backend.simulation.pairing import pair_sets
 from backend.simulation.pairing.experiment import PairingPlan, all_pair_arms, usual_pair_arms
 from backend.simulation.pairing.pair_sets import PairingSet, couple_groups
+from backend.simulation.pairing.pools import Pools, drawn_pools
 from backend.simulation.pairing.replay import ROUNDS, Standing, after_round, answered, replay, scores, true_rank
 from backend.simulation.pairs import Pairs as Listed
 from backend.simulation.results import compare
@@ -46,6 +47,8 @@ def tiny(name: str = "tiny", *, couples: bool = False, seed: int = 0) -> Pairing
         seen(n, seed),
         couple_groups(twins) if couples else np.arange(n),
         {m: np.arange(n) for m in MODALITIES},
+        # A fifth are of class 0, the others of smaller ones.
+        np.minimum(np.arange(n) % 10, 8) // 2,
         twins,
         ProjectionHead.canonical([(other["image"], other["text"])], width=5),
         pool=48,
@@ -161,7 +164,7 @@ def test_nothing_of_unasked_items_reaches_an_arm() -> None:
     strategy = create_strategy("three_step", audit_share=0.25)
     before = ROUNDS.opening(DATA, "plain", 3)
     chosen = after_round(DATA, "plain", before, strategy, 3)
-    asked = before.pool[np.unique(chosen.known)]
+    asked = before.pools.rows["image"][np.unique(chosen.known)]
     left = np.setdiff1d(np.arange(len(DATA)), asked)
     # Rows of unasked pairs exchange the content numbers of their texts among each other.
     texts = DATA.contents["text"].copy()
@@ -191,6 +194,29 @@ def test_without_a_start_the_projection_is_learnt_from_the_pairs_alone() -> None
     assert alone["recall_1"][-1] > 1.5 / 20
 
 
+def test_imbalanced_pools_have_classes_of_steep_sizes_and_a_flat_test() -> None:
+    plain, steep = (drawn_pools(DATA, scenario, 2) for scenario in ("plain", "imbalanced"))
+    counts = [np.sort(np.bincount(DATA.labels[pools.rows["image"]])) for pools in (plain, steep)]
+    assert counts[1].max() == counts[0].max() and counts[1].min() == 4
+    assert counts[1].sum() < 0.8 * counts[0].sum()
+    assert np.bincount(DATA.labels[steep.tested]).max() <= 8
+    assert set(steep.tested) <= set(plain.tested)
+    np.testing.assert_array_equal(steep.rows["image"], steep.rows["text"])
+    assert one_cell("three_step", replace(DATA, budget=16), scenario="imbalanced")["pool"] < 48
+
+
+def test_uneven_pools_have_texts_without_counterpart_which_gain_nothing() -> None:
+    data = replace(DATA, budget=16)
+    pools = drawn_pools(data, "uneven", 0)
+    assert (len(pools.rows["image"]), len(pools.rows["text"]), pools.hidden) == (16, 48, 16)
+    standing = ROUNDS.opening(data, "uneven", 0)
+    standing = after_round(data, "uneven", standing, create_strategy("pair_random", directions="text"), 0)
+    paired = [pools.rows[m][standing.known[:, side]] for side, m in enumerate(MODALITIES)]
+    np.testing.assert_array_equal(*paired)
+    assert standing.closed["text"].sum() > 0
+    assert not np.isin(pools.rows["text"][standing.closed["text"]], pools.rows["image"]).any()
+
+
 def test_couples_are_scored_by_group_and_other_sets_are_not() -> None:
     measured = one_cell("pair_random", tiny("couples", couples=True))["measures"]
     assert all(0 <= value <= 1 for name in ("group", "group_text", "group_image") for value in measured[name])
@@ -202,7 +228,7 @@ def test_couples_are_scored_by_group_and_other_sets_are_not() -> None:
 
 def standing(known: list[tuple[int, int]]) -> Standing:
     return Standing(
-        np.arange(5), np.arange(0), np.array(known, dtype=np.int64).reshape(-1, 2),
+        Pools(dict.fromkeys(MODALITIES, np.arange(5)), np.arange(0)), np.array(known, dtype=np.int64).reshape(-1, 2),
         {m: np.zeros(5, dtype=bool) for m in MODALITIES}, {},
     )  # fmt: skip
 
@@ -305,7 +331,7 @@ def test_parallel_replays_are_those_of_one_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"scenarios": ("long_tail",)}, "long_tail"),
+        ({"scenarios": ("text_blank",)}, "text_blank"),
         ({"seeds": 0}, "seeds"),
         ({"first_seed": -1}, "first_seed"),
         ({"arms": ["nonesuch"]}, "nonesuch"),

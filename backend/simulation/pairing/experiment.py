@@ -12,7 +12,8 @@ from backend.errors import ReplayInvalid, StrategyUnsuited
 from backend.simulation.arms import Arm
 from backend.simulation.cells import Cell, rounded
 from backend.simulation.pairing.pair_sets import PairingSet
-from backend.simulation.pairing.replay import SCENARIOS, replay
+from backend.simulation.pairing.pools import SCENARIOS, drawn_pools
+from backend.simulation.pairing.replay import replay
 from backend.strategies import create_strategy, strategy_names
 from backend.strategies.pairing import MODALITIES, PairStrategy
 
@@ -55,7 +56,7 @@ class PairingPlan:
     def cells(self, data: PairingSet) -> Iterator[Cell]:
         """The replays of one set; those that share a first round follow one another."""
         for scenario in self.scenarios:
-            for seed in range(self.first_seed, self.first_seed + self.seeds):
+            for seed in self._seeds:
                 for arm in dict.fromkeys((RANDOM, *self.arms)):
                     yield Cell(data.name, scenario, SPLIT, arm, seed)
 
@@ -66,13 +67,14 @@ class PairingPlan:
                 self._strategy(text).check(multi_label=False, n_classes=0, modalities=MODALITIES, pairs=True)
             except StrategyUnsuited as error:
                 yield text, str(error)
-        try:
-            pool = len(data.split(self.first_seed)[0])
-            why = f"its pools hide {pool} pairs and the budget is {data.budget}; use a smaller --budget"
-        except ReplayInvalid as error:
-            pool, why = -1, str(error)
-        if pool < data.budget:
-            yield from ((scenario, why) for scenario in self.scenarios)
+        for scenario in self.scenarios:
+            try:
+                smaller = min(drawn_pools(data, scenario, s).smaller for s in self._seeds)
+                why = f"its smaller pool has {smaller} items and the budget is {data.budget}; use a smaller --budget"
+            except ReplayInvalid as error:
+                smaller, why = -1, str(error)
+            if smaller < data.budget:
+                yield scenario, why
 
     def key(self, cell: Cell, data: PairingSet) -> str:
         """What a finished replay is found by: it changes with everything that its figures depend on but the code."""
@@ -83,18 +85,22 @@ class PairingPlan:
     def run_cell(self, cell: Cell, data: PairingSet) -> dict[str, Any]:
         """One replay: the cell, and a list over rounds of each measure (null where it was not measured)."""
         rounds = replay(data, cell.scenario, self._strategy(cell.arm), seed=cell.seed)
-        pool, tested = data.split(cell.seed)
+        pools = drawn_pools(data, cell.scenario, cell.seed)
         names = {name: None for measured in rounds for name in measured if name != "n_labels"}
         return {
             "task": TASK,
             **vars(cell),
             "batch_size": data.batch_size,
             "classes": 0,
-            "pool": len(pool),
-            "scored_on": len(tested),
+            "pool": pools.hidden,
+            "scored_on": len(pools.tested),
             "n_labels": [int(measured["n_labels"]) for measured in rounds],
             "measures": {name: rounded([measured.get(name, float("nan")) for measured in rounds]) for name in names},
         }
+
+    @property
+    def _seeds(self) -> range:
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     def _strategy(self, text: str) -> PairStrategy:
         arm = Arm.parse(text)

@@ -32,11 +32,13 @@ class PairingSet(DrawnSet):
     Attributes
     ----------
     contents : "image", "text" -> (n,) numbers, equal where the picture or the text is the same
+    labels : (n,) int64 class of each pair, which pools may be drawn by; no strategy sees it
     couples : (g, 2) rows of near-twins; none in most sets
     start : the projection that every round starts from, trained without this set
     """
 
     contents: Mapping[str, np.ndarray]
+    labels: np.ndarray
     couples: np.ndarray
     start: ProjectionHead
 
@@ -44,6 +46,7 @@ class PairingSet(DrawnSet):
         return [
             self.groups,
             self.couples,
+            self.labels,
             *(self.contents[m] for m in sorted(self.contents)),
             *self._feature_arrays(),
             *(self.start.weights[m] for m in sorted(self.start.weights)),
@@ -82,6 +85,7 @@ def named_pairing_set(name: str, cache_dir: Path, encoder: str) -> PairingSet:
         features,
         apart,
         {"image": pictures, "text": same_content(pairs.texts)},
+        pairs.labels,
         couples,
         train_warm_start(exclude=unseen, cache_dir=cache_dir, encoder=encoder),
         pool=pool,

@@ -11,14 +11,11 @@ import numpy as np
 from backend.learners.pair_scores import DEPTHS, group_scores_of, retrieval
 from backend.learners.projection import ProjectionHead
 from backend.simulation.pairing.pair_sets import PairingSet
+from backend.simulation.pairing.pools import Pools, drawn_pools
 from backend.simulation.shared_opening import Measures, SharedOpening
 from backend.strategies import create_strategy
 from backend.strategies.pairing import MODALITIES, Pairs, PairStrategy, Query, conformal_candidates, other
 
-SCENARIOS: Mapping[str, str] = {
-    "plain": "every round starts from a projection that was trained on other sets",
-    "no_start": "every round starts from nothing: canonical directions of the pairs so far",
-}
 SHOWN = 8
 # Share of misses that the number of candidates is to allow.
 MISSES = 0.1
@@ -28,14 +25,12 @@ MISSES = 0.1
 class Standing:
     """Where a project stands after a round.
 
-    pool, tested: rows of the set; known: (p, 2) rows of the pool that are paired; closed: modality -> (n,) bool, was
-    asked about without gaining a pair; joint: modality -> (n, d) rows of the pool as the model sees them; audited:
-    ranks of the truth in the control questions so far; asked: modality of each round; rounds: what was measured after
-    each.
+    pools: rows of the set; known: (p, 2) rows of the pools that are paired; closed: modality -> (n,) bool, was asked
+    about without gaining a pair; joint: modality -> (n, d) rows of the pool as the model sees them; audited: ranks of
+    the truth in the control questions so far; asked: modality of each round; rounds: what was measured after each.
     """
 
-    pool: np.ndarray
-    tested: np.ndarray
+    pools: Pools
     known: np.ndarray
     closed: Mapping[str, np.ndarray]
     joint: Mapping[str, np.ndarray]
@@ -60,15 +55,14 @@ def replay(data: PairingSet, scenario: str, strategy: PairStrategy, *, seed: int
 
 
 def _opening(data: PairingSet, scenario: str, seed: int) -> Standing:
-    pool, tested = data.split(seed)
-    data.check_plan(len(pool), least_batch=2)
+    pools = drawn_pools(data, scenario, seed)
+    data.check_plan(pools.smaller, least_batch=2)
     nothing = np.empty((0, 2), dtype=np.int64)
     start = Standing(
-        pool,
-        tested,
+        pools,
         nothing,
-        {m: np.zeros(len(pool), dtype=bool) for m in MODALITIES},
-        embedded(_fitted(data, scenario, pool, nothing, seed), data, pool),
+        {m: np.zeros(len(rows), dtype=bool) for m, rows in pools.rows.items()},
+        embedded(_fitted(data, scenario, pools, nothing, seed), data, pools.rows),
     )
     # All of the round are control questions: a uniform draw from both pools.
     return after_round(data, scenario, start, create_strategy("pair_random", audit_share=1.0), seed)
@@ -78,23 +72,24 @@ def after_round(data: PairingSet, scenario: str, before: Standing, strategy: Pai
     """One round: choose, ask, learn, measure."""
     spent = int(before.rounds[-1]["n_labels"]) if before.rounds else 0
     size = min(data.batch_size, data.budget - spent)
-    features = {m: data.features[m][before.pool] for m in MODALITIES}
+    rows = before.pools.rows
+    features = {m: data.features[m][rows[m]] for m in MODALITIES}
     pairs = Pairs(
         features, before.joint, before.known, {m: ~before.closed[m] for m in MODALITIES}, rounds_asked=before.asked
     )
     began = time.perf_counter()
     selection = strategy.select(pairs, size, np.random.default_rng([seed, spent]), candidates=SHOWN)
     chosen = time.perf_counter()
-    truth = {m: _true_in_pool(data, before.pool, m) for m in MODALITIES}
+    truth = {m: _true_in_pool(data, rows, m) for m in MODALITIES}
     ranks = np.array([true_rank(pairs, query, truth[query.modality][query.item]) for query in selection.queries])
     control = np.array([query.figures.get("control", 0.0) == 1.0 for query in selection.queries], dtype=bool)
     measured = _told(before, pairs, truth, ranks, control)
     known, closed = answered(before, selection.queries, truth)
     fitting = time.perf_counter()
-    head = _fitted(data, scenario, before.pool, known, seed)
+    head = _fitted(data, scenario, before.pools, known, seed)
     measured["seconds_fit"] = time.perf_counter() - fitting
     measured["seconds_select"] = chosen - began
-    measured |= scores(head, data, before.tested)
+    measured |= scores(head, data, before.pools.tested)
     # Questions that a pool too small could not fill count as asked, so that all arms spend the same.
     measured |= {"n_labels": float(spent + size), "pairs": float(len(known))}
     measured["images_asked"] = float(np.mean([query.modality == "image" for query in selection.queries]))
@@ -104,33 +99,34 @@ def after_round(data: PairingSet, scenario: str, before: Standing, strategy: Pai
         before,
         known=known,
         closed=closed,
-        joint=embedded(head, data, before.pool),
+        joint=embedded(head, data, rows),
         audited=(*before.audited, *ranks[control].tolist()),
         asked=asked,
         rounds=(*before.rounds, measured),
     )
 
 
-def _fitted(data: PairingSet, scenario: str, pool: np.ndarray, known: np.ndarray, seed: int) -> ProjectionHead:
-    start = data.start if scenario == "plain" else None
+def _fitted(data: PairingSet, scenario: str, pools: Pools, known: np.ndarray, seed: int) -> ProjectionHead:
+    start = None if scenario == "no_start" else data.start
     if not len(known) and start is not None:
         return start
-    features = {m: data.features[m][pool] for m in MODALITIES}
-    same = {m: data.contents[m][pool] for m in MODALITIES}
+    features = {m: data.features[m][pools.rows[m]] for m in MODALITIES}
+    same = {m: data.contents[m][pools.rows[m]] for m in MODALITIES}
     return ProjectionHead.fit(features, known, start=start, same=same, seed=seed)
 
 
-def embedded(head: ProjectionHead, data: PairingSet, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Joint rows of some items, both modalities."""
-    return {m: head.embed(m, data.features[m][rows]) for m in MODALITIES}
+def embedded(head: ProjectionHead, data: PairingSet, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Joint rows of some items of each modality."""
+    return {m: head.embed(m, data.features[m][rows[m]]) for m in MODALITIES}
 
 
 # -- the annotator ------------------------------------------------------------------------------------------------
 
 
-def _true_in_pool(data: PairingSet, pool: np.ndarray, modality: str) -> list[np.ndarray]:
-    """For each item of the pool the rows of the pool that belong to its content."""
-    return [np.flatnonzero(data.true_partners(modality, row)[pool]) for row in pool]
+def _true_in_pool(data: PairingSet, rows: Mapping[str, np.ndarray], modality: str) -> list[np.ndarray]:
+    """For each item of a pool the rows of the other pool that belong to its content; none where it lacks them."""
+    theirs = rows[other(modality)]
+    return [np.flatnonzero(data.true_partners(modality, row)[theirs]) for row in rows[modality]]
 
 
 def answered(
@@ -147,8 +143,11 @@ def answered(
         if query.item in taken[query.modality]:
             continue
         right = set(truth[query.modality][query.item].tolist())
+        # Its own counterpart may be missing from the other pool; then another of equal content is as good.
+        row = before.pools.rows[query.modality][query.item]
+        own = np.flatnonzero(before.pools.rows[theirs] == row).tolist()
         shown = [int(row) for row in query.candidates if int(row) in right]
-        partner = next((row for row in [*shown, query.item, *sorted(right)] if row not in taken[theirs]), None)
+        partner = next((row for row in [*shown, *own, *sorted(right)] if row not in taken[theirs]), None)
         if partner is None:
             closed[query.modality][query.item] = True
             continue
@@ -220,7 +219,7 @@ def scores(head: ProjectionHead, data: PairingSet, rows: np.ndarray) -> Measures
 
     Items of equal content are right answers too.
     """
-    joint = embedded(head, data, rows)
+    joint = embedded(head, data, dict.fromkeys(MODALITIES, rows))
     true = [np.flatnonzero(data.true_partners("image", row)[rows]) for row in rows]
     pairs = np.array([(i, j) for i, texts in enumerate(true) for j in texts], dtype=np.int64)
     found = retrieval(joint["image"], joint["text"], pairs)
