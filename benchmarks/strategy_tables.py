@@ -22,6 +22,8 @@ from backend.simulation.tables import against, candidates_needed, overview, savi
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 PAIRING_BEGIN, PAIRING_END = "<!-- pairing results -->", "<!-- end of pairing results -->"
+# Scenarios of pairing that change what the pools hold; a mean over them and over ordinary pools would say nothing.
+UNEVEN = ("imbalanced", "uneven")
 RETRIEVAL_BEGIN, RETRIEVAL_END = "<!-- retrieval results -->", "<!-- end of retrieval results -->"
 
 
@@ -51,22 +53,23 @@ def tables(comparisons: Sequence[Comparison], arm: str) -> str:
 
 def pairing_tables(comparisons: Sequence[Comparison]) -> str:
     """The same of replays of pairing."""
-    couples = [one for one in comparisons if "group" in one.arms[one.yardstick.reference].areas]
+    ordinary = [one for one in comparisons if one.scenario not in UNEVEN]
+    uneven = [one for one in comparisons if one.scenario in UNEVEN]
+    couples = [one for one in ordinary if "group" in one.arms[one.yardstick.reference].areas]
     return _together(
         [
-            (
-                "Area under the curve of recall@1 minus random's, points ± standard error (seeds)",
-                comparisons,
-                overview,
-            ),
-            ("The same for recall@10", comparisons, lambda found: overview(found, "recall_10")),
+            ("Area under the curve of recall@1 minus random's, points ± standard error (seeds)", ordinary, overview),
+            ("The same for recall@10", ordinary, lambda found: overview(found, "recall_10")),
             ("The same for the group score of couples", couples, lambda found: overview(found, "group")),
-            ("Questions saved; final recall@1; seconds a selection", comparisons, savings),
+            ("Questions saved; final recall@1; seconds a selection", ordinary, savings),
             (
                 "Candidates for 90% coverage; coverage of everything open; of the arm's own questions",
-                comparisons,
+                ordinary,
                 candidates_needed,
             ),
+            ("Pools of uneven size or classes of steep sizes: recall@1 minus random's", uneven, overview),
+            ("The same pools: recall@10", uneven, lambda found: overview(found, "recall_10")),
+            ("The same pools: questions saved; final recall@1; seconds a selection", uneven, savings),
         ]
     )
 

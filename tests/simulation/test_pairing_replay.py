@@ -385,6 +385,8 @@ def test_results_are_told_by_recall_and_by_the_score_of_couples(tmp_path: Path) 
     assert "`three_step`" in candidates_needed(done)
     text = pairing_tables(done)
     assert "| arm | couples | mean |" in text and "| arm | couples | tiny | mean |" in text
+    assert "uneven" not in text
+    assert "| arm | tiny uneven | mean |" in pairing_tables([*done, replace(plain, scenario="uneven")])
     document = tmp_path / "doc.md"
     document.write_text(f"a\n{PAIRING_BEGIN}\n{PAIRING_END}\nb\n")
     put_into(document, text, (PAIRING_BEGIN, PAIRING_END))
