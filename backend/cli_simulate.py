@@ -208,7 +208,10 @@ def _project_set(project_id: int) -> LabelledSet:
         "random": same_content(known.texts, known.images),
         "grouped": near_duplicates(known.texts, known.images),
     }
-    return own_set(f"project-{project_id}", known.features, known.labels, known.choices, groups, [NOT_UNIFORM])
+    notes = [NOT_UNIFORM]
+    if known.learner != "late_fusion":
+        notes.append(f"the project learns with {known.learner!r}; replays fit the plain linear head, 'late_fusion'")
+    return own_set(f"project-{project_id}", known.features, known.labels, known.choices, groups, notes)
 
 
 def _export_set(path: Path, label_config: Path | None, cache: Path) -> LabelledSet:

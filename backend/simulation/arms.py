@@ -55,10 +55,10 @@ class Arm:
         warm = create_strategy(self.strategy, **{"audit_share": self.audit_share, **self.options})
         return (create_strategy(self.cold, audit_share=self.audit_share) if self.cold else warm), warm
 
-    def check(self, *, n_classes: int, modalities: Sequence[str]) -> None:
-        """Raise StrategyUnsuited where the arm is not defined for such single-label data."""
+    def check(self, *, n_classes: int, modalities: Sequence[str], multi_label: bool = False) -> None:
+        """Raise StrategyUnsuited where the arm is not defined for such data."""
         for strategy in self.strategies():
-            strategy.check(multi_label=False, n_classes=n_classes, modalities=modalities)
+            strategy.check(multi_label=multi_label, n_classes=n_classes, modalities=modalities)
 
 
 def _value(text: str) -> Any:

@@ -64,7 +64,9 @@ class Plan:
         """(arm or scenario, why) of what the set does not admit."""
         for arm in self.arms:
             try:
-                Arm.parse(arm).check(n_classes=len(data.classes), modalities=sorted(data.features))
+                Arm.parse(arm).check(
+                    n_classes=len(data.classes), modalities=sorted(data.features), multi_label=data.multi_label
+                )
             except StrategyUnsuited as error:
                 yield arm, str(error)
         for scenario in self.scenarios:
@@ -111,6 +113,7 @@ def run_cell(cell: Cell, data: LabelledSet, audit_share: float = 0.0) -> dict[st
     )
     measures = {"accuracy": curve.accuracy, "macro_f1": curve.macro_f1, **curve.measures}
     return {
+        "task": "multi_label" if data.multi_label else "classification",
         **vars(cell),
         "batch_size": data.batch_size,
         "classes": len(data.classes),

@@ -33,12 +33,12 @@ class Fetcher(Protocol):
 
 @dataclass(frozen=True)
 class ExportedTask:
-    """A task with the one label its annotators agree on; empty where it lacks the modality."""
+    """A task with the labels its annotators agree on, one or several; empty where it lacks the modality."""
 
     task_id: int
     image: str
     text: str
-    label: str
+    labels: tuple[str, ...]
 
 
 def export_set(
@@ -55,6 +55,9 @@ def export_set(
     schema, tasks = read_export(path, label_config)
     features, unread = _embedded(tasks, schema.modalities, fetcher, encoder, cache_dir)
     classes = list(schema.choices)
+    ticked = np.zeros((len(tasks), len(classes)), dtype=np.int8)
+    for place, task in enumerate(tasks):
+        ticked[place, [classes.index(label) for label in task.labels]] = 1
     told = list(notes)
     if unread:
         told.append(f"{unread} pictures of {len(tasks)} could not be read and count as absent.")
@@ -62,7 +65,7 @@ def export_set(
     return own_set(
         path.stem,
         features,
-        np.array([classes.index(task.label) for task in tasks], dtype=np.int64),
+        ticked if schema.multi_label else ticked.argmax(axis=1),
         classes,
         {"random": same_content(texts, images), "grouped": near_duplicates(texts, images)},
         told,
@@ -75,7 +78,7 @@ def read_export(path: Path, label_config: str | None = None) -> tuple[TaskSchema
     Raises
     ------
     ExportInvalid
-        It is no JSON export, has several answers a task, or nothing in it is labelled.
+        It is no JSON export, or nothing in it is labelled.
     LabelConfigUnsupported
     """
     try:
@@ -86,15 +89,14 @@ def read_export(path: Path, label_config: str | None = None) -> tuple[TaskSchema
             f"{path} is no export that can be read ({error}); export the project as JSON (not JSON-MIN, not CSV)"
         ) from error
     schema = TaskSchema.from_label_config(label_config) if label_config else _guessed(path, tasks)
-    if schema.multi_label:
-        raise ExportInvalid(f"{path}: annotators may tick several choices, which replays do not know yet")
     found = []
     for task in tasks:
         answers = [read_answer(schema, annotation) for annotation in task.get("annotations") or []]
-        agreed = resolve_label(answers, multi_label=False)
-        if agreed.kind == "label" and agreed.choices:
+        agreed = resolve_label(answers, multi_label=schema.multi_label)
+        # With several to tick, none of them is an answer too.
+        if agreed.kind == "label" and agreed.choices is not None and (agreed.choices or schema.multi_label):
             image, text = schema.image_of(task["data"]), schema.text_of(task["data"])
-            found.append(ExportedTask(int(task["id"]), image or "", text or "", agreed.choices[0]))
+            found.append(ExportedTask(int(task["id"]), image or "", text or "", agreed.choices))
     if not found:
         raise ExportInvalid(f"{path}: none of its {len(tasks)} tasks has a label; was it exported with annotations?")
     return schema, found

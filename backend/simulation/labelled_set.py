@@ -13,7 +13,7 @@ import numpy as np
 from backend.errors import ReplayInvalid
 from backend.simulation.datasets import build_dataset
 from backend.simulation.pairs import embed_dataset, load_dataset
-from backend.simulation.splits import FOLDS, near_duplicates, stratified_split
+from backend.simulation.splits import FOLDS, near_duplicates, strata, stratified_split
 
 DEMO = Path(__file__).resolve().parents[2] / "tasks_templates" / "image_text_classification" / "demo"
 # Batch and budget of each named set (label_efficiency.md, protocol); the demo's are of the same size.
@@ -32,7 +32,7 @@ class LabelledSet:
     ----------
     name : what results are filed under
     features : modality -> (n, D_m) float32 unit rows, zero row where absent
-    labels : (n,) int64 index into ``classes``
+    labels : (n,) int64 index into ``classes``, or (n, C) int8 0/1 where a record may have several
     groups : split ("random", "grouped") -> (n,) int64; equal for items that must lie on one side
     batch_size, budget : how the replay labels
     notes : what the reader of the results must know
@@ -50,6 +50,11 @@ class LabelledSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a record may have several labels."""
+        return self.labels.ndim == 2
 
     @cached_property
     def fingerprint(self) -> str:
@@ -77,7 +82,7 @@ class LabelledSet:
         known = self._splits.get((kind, seed))
         if known is None:
             # Takes longer than many a replay, and all scenarios and arms of a seed share it.
-            known = self._splits[kind, seed] = stratified_split(self.labels, self.groups[kind], seed)
+            known = self._splits[kind, seed] = stratified_split(strata(self.labels), self.groups[kind], seed)
         return known
 
 
@@ -111,15 +116,19 @@ def own_set(
 ) -> LabelledSet:
     """Labels that somebody collected: classes too small to split are left out, batch and budget follow from the size.
 
+    labels: (n,) or (n, C) as a ``LabelledSet`` has them; with several a record, a small class is left out and the
+    records that have it stay.
+
     Raises
     ------
     ReplayInvalid
         What is left is too little to hold a quarter out.
     """
-    counts = np.bincount(labels, minlength=len(classes))
+    multi_label = labels.ndim == 2
+    counts = labels.sum(axis=0) if multi_label else np.bincount(labels, minlength=len(classes))
     small = [classes[c] for c in np.flatnonzero((counts > 0) & (counts < LEAST_PER_CLASS))]
     used = np.flatnonzero(counts >= LEAST_PER_CLASS)
-    rows = np.flatnonzero(np.isin(labels, used))
+    rows = np.arange(len(labels)) if multi_label else np.flatnonzero(np.isin(labels, used))
     if len(rows) < LEAST_LABELS or len(used) < 2:
         raise ReplayInvalid(
             f"{name} has {len(rows)} labelled items in {len(used)} classes of at least {LEAST_PER_CLASS};"
@@ -138,7 +147,7 @@ def own_set(
     return LabelledSet(
         name,
         {m: np.asarray(x[rows], np.float32) for m, x in features.items()},
-        np.searchsorted(used, labels[rows]).astype(np.int64),
+        labels[:, used].astype(np.int8) if multi_label else np.searchsorted(used, labels[rows]).astype(np.int64),
         [classes[c] for c in used],
         {kind: group[rows] for kind, group in groups.items()},
         batch_size,

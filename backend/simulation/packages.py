@@ -65,7 +65,8 @@ def npm_package(name: str, version: str, cache_dir: Path) -> Path:
 def _workspace(cache_dir: Path) -> Iterator[Path]:
     """Yield a folder beside the target: what is unpacked there is renamed into place whole, or not at all."""
     cache_dir.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".download-", dir=cache_dir))
+    # Absolute: commands run inside it, where a path relative to us leads nowhere.
+    folder = Path(tempfile.mkdtemp(prefix=".download-", dir=cache_dir)).resolve()
     try:
         yield folder
     finally:

@@ -14,7 +14,7 @@ from backend.learners import LateFusionHead
 from backend.learners.growing import GrowingLabels
 from backend.simulation import holdout as scoring
 from backend.simulation.arms import Arm
-from backend.simulation.scores import score, score_in_full
+from backend.simulation.scores import score, score_in_full, score_several
 from backend.strategies import Pool
 
 Features = Mapping[str, np.ndarray]
@@ -27,7 +27,8 @@ class Curve:
     Attributes
     ----------
     n_labels : (r,) labels spent
-    accuracy, macro_f1 : (r,) on the held-out items; classes without a held-out item do not enter macro F1
+    accuracy, macro_f1 : (r,) on the held-out items; classes without a held-out item do not enter macro F1; where an
+        item may have several labels, accuracy asks for all of them
     picks : (n_labels[-1],) items in the order they were labelled; empty for a mean of curves
     measures : name -> (r,) of everything else that was measured (``scores``), seconds_fit and seconds_select among
         it; NaN in rounds where it was not
@@ -63,7 +64,7 @@ def replay(
     features
         Modality -> (n, D_m) unit rows of all items, zero row where absent.
     labels
-        (n,) int64 true class of every item.
+        (n,) int64 true class of every item, or (n, C) 0/1 where an item may have several labels.
     holdout
         (n,) bool; these items are scored on, never labelled and never seen by the strategy.
     strategy
@@ -71,11 +72,12 @@ def replay(
     audit_share
         Part of every batch that is drawn uniformly (``backend.strategies.audit``).
     answers
-        (n,) what the annotator says of every item; the truth if None.
+        What the annotator says of every item, of the same shape; the truth if None.
     left_out
         (n,) bool; items that are neither in the pool nor scored on.
     full_every
-        Every so many rounds, and after the last, temperature and unimodal heads are measured too; 0: never.
+        Every so many rounds, and after the last, temperature and unimodal heads are measured too; 0, or several
+        labels: never.
 
     Raises
     ------
@@ -87,13 +89,15 @@ def replay(
     pool_rows = np.flatnonzero(in_pool)
     _check(len(pool_rows), int(holdout.sum()), batch_size, budget)
     arm = Arm.parse(strategy, options, audit_share)
-    arm.check(n_classes=len(classes), modalities=sorted(features))
+    several = labels.ndim == 2
+    arm.check(n_classes=len(classes), modalities=sorted(features), multi_label=several)
     cold, warm = arm.strategies()
     inside = {name: np.asarray(rows[pool_rows], np.float32) for name, rows in features.items()}
     outside = {name: np.asarray(rows[holdout], np.float32) for name, rows in features.items()}
     said = (labels if answers is None else answers)[pool_rows]
-    learner = GrowingLabels(inside, len(classes))
-    known = np.full(len(pool_rows), -1, dtype=np.int64)  # a strategy that peeks finds nothing
+    learner = GrowingLabels(inside, len(classes), multi_label=several)
+    known = np.full(said.shape, -1, dtype=said.dtype)  # a strategy that peeks finds nothing
+    labelled = np.zeros(len(pool_rows), dtype=bool)
     order: list[int] = []
     rounds: list[dict[str, float]] = []
     head: LateFusionHead | None = None
@@ -102,15 +106,17 @@ def replay(
         size = min(batch_size, budget - len(order))
         rng = np.random.default_rng([seed, len(order)])
         # The same feature arrays every round, so that a strategy may know them again.
-        pool = Pool.from_head(inside, known.copy(), known >= 0, head, n_classes=len(classes))
+        pool = Pool.from_head(
+            inside, known.copy(), labelled.copy(), head, n_classes=len(classes), multi_label=several
+        )
         picks = (warm if order else cold).select(pool, size, rng).indices
         order += picks.tolist()
-        known[picks] = said[picks]
+        known[picks], labelled[picks] = said[picks], True
         chosen = time.perf_counter()
         head = learner.fit(known)
         fitted = time.perf_counter()
-        measured = score(head, outside, labels[holdout])
-        if full_every and (len(order) >= budget or (len(rounds) + 1) % full_every == 0):
+        measured = (score_several if several else score)(head, outside, labels[holdout])
+        if full_every and not several and (len(order) >= budget or (len(rounds) + 1) % full_every == 0):
             measured |= score_in_full(learner.calibrated(head, known), outside, labels[holdout])
         measured |= {"seconds_select": chosen - began, "seconds_fit": fitted - chosen, "n_labels": len(order)}
         rounds.append(measured)

@@ -46,6 +46,13 @@ YARDSTICKS: Mapping[str, Yardstick] = {
     "classification": Yardstick(
         ("accuracy", "macro_f1"), "random", {"accuracy": "accuracy on held-out items, %"}, "labels", PROTOCOL
     ),
+    "multi_label": Yardstick(
+        ("map", "micro_f1", "macro_f1", "accuracy"),
+        "random",
+        {"map": "mean average precision on held-out items, %"},
+        "labelled items",
+        PROTOCOL,
+    ),
     "pairing": Yardstick(
         ("recall_1", "recall_5", "recall_10", "group", "group_text", "group_image"),
         "pair_random",
@@ -91,6 +98,30 @@ class ArmResult:
     spread: Mapping[str, list[float]]
     last: Mapping[str, float]
     average: Mapping[str, float]
+
+    def joined(self, other: ArmResult) -> ArmResult:
+        """The same arm with the seeds of both, or ``other`` where they have a seed in common."""
+        if set(self.seeds) & set(other.seeds):
+            return other
+        share = len(self.seeds) / (len(self.seeds) + len(other.seeds))
+        return ArmResult(
+            [*self.seeds, *other.seeds],
+            {name: [*values, *other.areas[name]] for name, values in self.areas.items()},
+            {name: _short(_between(values, other.mean[name], share)) for name, values in self.mean.items()},
+            {name: self._joint_spread(other, name) for name in {**self.spread, **other.spread}},
+            _between_facts(self.last, other.last, share),
+            _between_facts(self.average, other.average, share),
+        )
+
+    def _joint_spread(self, other: ArmResult, name: str) -> list[float]:
+        """Standard deviation over the seeds of both, from the mean and spread of each; one seed has no spread."""
+        parts = [
+            (len(one.seeds), np.array(one.mean[name]), np.array(one.spread.get(name, 0.0))) for one in (self, other)
+        ]
+        total = sum(count for count, _, _ in parts)
+        centre = sum(count * mean for count, mean, _ in parts) / total
+        squares = sum((count - 1) * spread**2 + count * (mean - centre) ** 2 for count, mean, spread in parts)
+        return _short(np.sqrt(squares / (total - 1)))
 
 
 @dataclass(frozen=True)
@@ -204,6 +235,19 @@ def _means(table: Mapping[str, np.ndarray]) -> dict[str, float]:
     return {name: _short([values.mean()])[0] for name, values in known.items() if len(values)}
 
 
+def _between(first: Sequence[float], second: Sequence[float], share: float) -> np.ndarray:
+    return share * np.array(first) + (1.0 - share) * np.array(second)
+
+
+def _between_facts(first: Mapping[str, float], second: Mapping[str, float], share: float) -> dict[str, float]:
+    """Of each measure that one of them took."""
+    joint = {**first, **second}
+    return {
+        name: _short(_between([first.get(name, joint[name])], [second.get(name, joint[name])], share))[0]
+        for name in joint
+    }
+
+
 def _short(values: Any) -> list[float]:
     return [round(float(value), DIGITS) for value in values]
 
@@ -221,7 +265,8 @@ def write_results(path: Path, comparisons: Sequence[Comparison], about: Mapping[
 
 
 def read_results(paths: Sequence[Path]) -> list[Comparison]:
-    """Read results, arms of the same set, scenario and split together; of an arm that two files have, the later's.
+    """Read results, arms of the same set, scenario and split together, and seeds of an arm that two files have; where
+    they have a seed in common, the later file's arm stands alone.
 
     Raises
     ------
@@ -245,5 +290,7 @@ def read_results(paths: Sequence[Path]) -> list[Comparison]:
             known = found.setdefault((one.task, one.dataset, one.scenario, one.split), one)
             if known.n_labels != one.n_labels:
                 raise ReplayInvalid(f"{path}: {one.title} spent {one.n_labels}, another file {known.n_labels}")
-            known.arms.update(one.arms)
+            if known is not one:
+                for arm, own in one.arms.items():
+                    known.arms[arm] = known.arms[arm].joined(own) if arm in known.arms else own
     return list(found.values())

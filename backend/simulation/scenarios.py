@@ -21,7 +21,7 @@ SCENARIOS: Mapping[str, str] = {
     "text_swapped": "half of pool and test with another item's text",
     "image_blank": "half of pool and test without image",
     "image_swapped": "half of pool and test with another item's image",
-    "noisy": "10% of the pool answered wrongly",
+    "noisy": "10% of the pool answered wrongly; where a record may have several labels, with those of another record",
 }
 IMBALANCE = 50.0
 LEAST_IN_TAIL = 4
@@ -33,8 +33,8 @@ WRONG = 0.1
 class Case:
     """A set as one seed sees it.
 
-    features: modality -> (n, D_m); labels: (n,) truth; answers: (n,) what the annotator says; holdout: (n,) bool,
-    scored on; left_out: (n,) bool, neither pool nor scored on.
+    features: modality -> (n, D_m); labels: (n,) or (n, C) truth; answers: what the annotator says; holdout: (n,)
+    bool, scored on; left_out: (n,) bool, neither pool nor scored on.
     """
 
     features: Mapping[str, np.ndarray]
@@ -50,7 +50,7 @@ def make_case(data: LabelledSet, scenario: str, split: str, seed: int) -> Case:
     Raises
     ------
     ReplayInvalid
-        There is no such scenario, or it degrades a modality that the set lacks.
+        There is no such scenario, it degrades a modality that the set lacks, or it needs one label a record.
     """
     if scenario not in SCENARIOS:
         raise ReplayInvalid(f"scenario {scenario!r} does not exist; choose of {', '.join(SCENARIOS)}")
@@ -58,6 +58,10 @@ def make_case(data: LabelledSet, scenario: str, split: str, seed: int) -> Case:
     rng = np.random.default_rng([seed, zlib.crc32(scenario.encode())])
     features, answers, left_out = data.features, data.labels, np.zeros(len(data), dtype=bool)
     if scenario == "long_tail":
+        if data.multi_label:
+            raise ReplayInvalid(
+                f"scenario 'long_tail' ranks items by their one class; items of {data.name!r} may have several labels"
+            )
         left_out = _beyond_the_tail(data.labels, ~holdout, rng)
     elif scenario == "noisy":
         answers = _misread(data.labels, ~holdout, len(data.classes), rng)
@@ -94,9 +98,13 @@ def _degraded(rows: np.ndarray, holdout: np.ndarray, rng: np.random.Generator, *
 
 
 def _misread(labels: np.ndarray, pool: np.ndarray, n_classes: int, rng: np.random.Generator) -> np.ndarray:
-    """Labels of which a tenth of the pool's are another class, each other one equally likely."""
+    """Labels of which a tenth of the pool's are another class, each other one equally likely; of several labels
+    a record, those of another record of that tenth."""
     out = np.array(labels)
     members = rng.permutation(np.flatnonzero(pool))
     hit = members[: round(WRONG * len(members))]
+    if labels.ndim == 2:
+        out[hit] = labels[np.roll(hit, 1)]
+        return out
     out[hit] = (labels[hit] + rng.integers(1, n_classes, len(hit))) % n_classes
     return out

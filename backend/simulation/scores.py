@@ -75,6 +75,40 @@ def score(head: LateFusionHead, features: Features, truth: np.ndarray) -> dict[s
     return found
 
 
+def score_several(head: LateFusionHead, features: Features, truth: np.ndarray) -> dict[str, float]:
+    """Return the measures of a head for several labels a record, without its temperature; truth: (n, C) 0/1.
+
+    map: average precision of each label, averaged over the labels that occur in the truth; accuracy: share of the
+    records with every label right (subset accuracy); macro_f1, micro_f1 at probability 1/2; map_m: when the head sees
+    modality m alone; nll, ece: of all single yes-no answers.
+    """
+    names = tuple(sorted(features))
+    full = head.probabilities(features, calibrated=False)
+    said, occurs = full >= 0.5, truth.any(axis=0)
+    hits, asked = (said & (truth > 0)).sum(axis=0), said.sum(axis=0) + truth.sum(axis=0)
+    yes_no = np.stack([1.0 - full.reshape(-1), full.reshape(-1)], axis=1)
+    found = {
+        "map": _mean_precision(full, truth),
+        "accuracy": float((said == (truth > 0)).all(axis=1).mean()),
+        "macro_f1": float((2.0 * hits[occurs] / asked[occurs]).mean()),
+        "micro_f1": float(2.0 * hits.sum() / max(asked.sum(), 1)),
+        "nll": log_loss(yes_no, truth.reshape(-1).astype(np.int64)),
+        "ece": calibration_error(yes_no, truth.reshape(-1)),
+    }
+    if len(names) > 1:
+        for name in names:
+            alone = head.coalition_probabilities(features, frozenset((name,)), calibrated=False)
+            found[f"map_{name}"] = _mean_precision(alone, truth)
+    return found
+
+
+def _mean_precision(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    from sklearn.metrics import average_precision_score
+
+    occurs = truth.any(axis=0)
+    return float(average_precision_score(truth[:, occurs], probabilities[:, occurs], average="macro"))
+
+
 def score_in_full(head: LateFusionHead, features: Features, truth: np.ndarray) -> dict[str, float]:
     """Return the measures that need further fits: with the head's temperature, and of the unimodal heads.
 

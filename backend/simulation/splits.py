@@ -26,6 +26,22 @@ def stratified_split(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.nd
     return mask
 
 
+def strata(labels: np.ndarray) -> np.ndarray:
+    """(n,) what a split is stratified by: the class, or the rarest of several labels that has a record for each fold.
+
+    labels: (n,) classes, or (n, C) 0/1. Records of no such label are one stratum.
+    """
+    if labels.ndim == 1:
+        return labels
+    taken = np.full(len(labels), -1, dtype=np.int64)
+    for label in np.argsort(-labels.sum(axis=0), kind="stable"):
+        members = labels[:, label] > 0
+        if members.sum() >= FOLDS:
+            taken[members] = label
+    _, place, counts = np.unique(taken, return_inverse=True, return_counts=True)
+    return np.where(counts[place] < FOLDS, -1, taken)
+
+
 def random_split(pairs: Pairs, seed: int) -> np.ndarray:
     """Return a (n,) bool mask that holds out a quarter: stratified, items with the same text on one side."""
     return stratified_split(pairs.labels, pairs.groups, seed)

@@ -122,6 +122,38 @@ def retrieval_table(one: Comparison) -> str:
     return "\n".join(lines)
 
 
+def multi_label_table(one: Comparison) -> str:
+    """The same where an item may have several labels: average precision, F1, and all labels right."""
+    modalities = sorted(name[len("map_") :] for name in one.arms[one.yardstick.reference].last if "map_" in name)
+    names = [
+        "arm", "AULC", "minus random", "ahead", "micro F1 minus random", "macro F1 minus random",
+        "all right minus random", "final mAP", "final micro F1", "final all right", "labels saved",
+        *(f"mAP of {name} alone" for name in modalities), "NLL", "ECE", "select s", "fit s",
+    ]  # fmt: skip
+    lines = [row(names), "|" + "---|" * len(names)]
+    for arm in one.ranking():
+        own, to_random = one.arms[arm], one.difference(arm)
+        lines.append(
+            row(
+                [
+                    f"`{arm}`",
+                    f"{100 * float(np.mean(own.areas['map'])):.1f}",
+                    str(to_random),
+                    f"{to_random.ahead}/{to_random.seeds}",
+                    *(str(one.difference(arm, measure=name)) for name in ("micro_f1", "macro_f1", "accuracy")),
+                    *(f"{100 * own.last[name]:.1f}" for name in ("map", "micro_f1", "accuracy")),
+                    f"{100 * one.saved(arm):.0f}%",
+                    *(f"{100 * own.last[f'map_{name}']:.1f}" for name in modalities),
+                    f"{own.last['nll']:.2f}",
+                    f"{100 * own.last['ece']:.0f}",
+                    f"{own.average['seconds_select']:.3f}",
+                    f"{own.average['seconds_fit']:.3f}",
+                ]
+            )
+        )
+    return "\n".join(lines)
+
+
 def candidates_needed(comparisons: Sequence[Comparison]) -> str:
     """Arms by set and scenario: candidates that 90% coverage asks for; the share of all open items whose counterpart
     was among them, and of the questions that the arm itself chose."""
@@ -201,7 +233,7 @@ def _across(
 def _heading(one: Comparison) -> str:
     extra = [one.scenario] * (one.scenario != "plain")
     # The other tasks know one split only.
-    extra += [one.split] * (one.split != "random" and one.task == "classification")
+    extra += [one.split] * (one.split != "random" and one.task in ("classification", "multi_label"))
     return " ".join([one.dataset, *extra]).replace("_", " ")
 
 
@@ -236,6 +268,15 @@ def _said(one: Comparison) -> str:
     )
 
 
+def _said_of_several(one: Comparison) -> str:
+    return (
+        f"{one.classes} labels, about {one.pool} items in the pool, {one.scored_on} scored on, {one.n_labels[0]} to"
+        f" {one.n_labels[-1]} labelled items, {len(one.arms['random'].seeds)} seeds. AULC: mean over the curve of the"
+        " average precision, averaged over labels; all right: share of the items with every label right; differences"
+        " are paired by seed, points ± standard error; NLL and ECE of single yes-no answers, ECE in percent.\n"
+    )
+
+
 def _said_of_pairing(one: Comparison) -> str:
     seeds = len(one.arms[one.yardstick.reference].seeds)
     return (
@@ -257,9 +298,14 @@ def _said_of_retrieval(one: Comparison) -> str:
 
 _TOLD: Mapping[str, tuple[Callable[[Comparison], str], Callable[[Comparison], str]]] = {
     "classification": (_said, comparison_table),
+    "multi_label": (_said_of_several, multi_label_table),
     "pairing": (_said_of_pairing, pairing_table),
     "retrieval": (_said_of_retrieval, retrieval_table),
 }
+
+
+# What an admin reads of: the headline of the tasks whose own labels can be replayed.
+_POINTS = {"classification": "accuracy", "multi_label": "mean average precision"}
 
 
 def advice(one: Comparison, *, default: str = "auto") -> list[str]:
@@ -267,9 +313,9 @@ def advice(one: Comparison, *, default: str = "auto") -> list[str]:
     best = next(arm for arm in one.ranking() if arm != "random")
     gain = one.difference(best)
     said = [
-        f"On {one.title}: {_named(best)} served these labels best: {gain} points of accuracy over random in the mean"
-        f" of {one.n_labels[0]} to {one.n_labels[-1]} labels, ahead in {gain.ahead} of {gain.seeds} replays,"
-        f" {100 * one.saved(best):.0f}% of the labels saved. The best of several looks better than it is."
+        f"On {one.title}: {_named(best)} served these labels best: {gain} points of {_POINTS[one.task]} over random"
+        f" in the mean of {one.n_labels[0]} to {one.n_labels[-1]} labels, ahead in {gain.ahead} of {gain.seeds}"
+        f" replays, {100 * one.saved(best):.0f}% of the labels saved. The best of several looks better than it is."
     ]
     if not _clear(gain.mean, gain.error):
         said = [

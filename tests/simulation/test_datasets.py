@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +199,25 @@ def test_vectors_are_cached_by_encoder_and_content(built: Path, tmp_path: Path) 
     Image.new("RGB", (5, 5), "blue").save(pairs.images[3], "WEBP")
     changed = embed_dataset(pairs, encoder, tmp_path / "cache")
     assert encoder.calls == 3 * calls and not np.array_equal(changed["image"][3], first["image"][3])
+
+
+def test_packages_can_be_unpacked_into_a_cache_named_by_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    (package / "DEBIAN").mkdir(parents=True)
+    (package / "DEBIAN" / "control").write_text(
+        "Package: some-package\nVersion: 1\nArchitecture: all\nMaintainer: none\nDescription: none\n"
+    )
+    (package / "picture.png").write_bytes(b"picture")
+    subprocess.run(["dpkg-deb", "--build", str(package), str(tmp_path / "some-package.deb")], check=True)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "apt-get").write_text(f'#!/bin/sh\ncp "{tmp_path}/some-package.deb" .\n')
+    (programs / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    assert (debian_packages(["some-package"], Path("cache")) / "picture.png").read_bytes() == b"picture"
 
 
 def test_missing_programs_are_named_and_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,11 @@ from backend.simulation.arms import Arm, all_arms, usual_arms
 from backend.simulation.experiment import Cell, Plan, cell_key, run, run_cell
 from backend.simulation.labelled_set import LabelledSet, with_plan
 from backend.simulation.replay import replay
+from backend.simulation.results import compare
 from backend.simulation.scenarios import SCENARIOS, make_case
+from backend.simulation.tables import advice, report
 from backend.strategies import describe, strategy_names
-from tests.simulation.synthetic import small_set
+from tests.simulation.synthetic import small_set, tagged_set
 
 DATA = small_set()
 
@@ -175,6 +177,36 @@ def test_what_a_set_does_not_admit_is_left_out_with_the_reason(tmp_path: Path) -
     short = with_plan(DATA, None, 110)
     [left] = run([short], Plan([], ("plain", "long_tail"), seeds=1), tmp_path, jobs=1).unsuited
     assert left.what == "long_tail" and "--budget" in left.why
+
+
+def test_items_with_several_labels_are_replayed_with_the_strategies_defined_for_them(tmp_path: Path) -> None:
+    plan = Plan(["auto", "random>badge", "random>dropquery"], ("plain", "noisy", "text_blank", "long_tail"), seeds=2)
+    outcome = run([tagged_set()], plan, tmp_path, jobs=1)
+    left_out = {one.what: one.why for one in outcome.unsuited}
+    assert set(left_out) == {"random>dropquery", "long_tail"}
+    assert "single-choice" in left_out["random>dropquery"] and "several labels" in left_out["long_tail"]
+    comparisons = compare(outcome.cells)
+    assert [one.scenario for one in comparisons] == ["plain", "noisy", "text_blank"]
+    for one in comparisons:
+        assert set(one.arms) == {"random", "auto", "random>badge"}
+        for own in one.arms.values():
+            assert 0.25 < own.last["map"] <= 1 and own.last["accuracy"] <= own.last["micro_f1"]
+    text = report(comparisons)
+    assert "5 labels" in text and "micro F1" in text
+    assert "mean average precision" in advice(comparisons[0])[0] or "no strategy" in advice(comparisons[0])[0]
+
+
+def test_several_labels_of_unlabelled_items_influence_nothing() -> None:
+    data = tagged_set()
+    before = picks(data, "random>auto")
+    changed = 1 - data.labels
+    changed[before[:30]] = data.labels[before[:30]]
+    case = make_case(data, "plain", "random", 0)
+    after = replay(
+        case.features, case.labels, data.classes, case.holdout, "random>auto", batch_size=10, budget=40, seed=0,
+        answers=changed,
+    )  # fmt: skip
+    assert after.picks.tolist() == before
 
 
 @pytest.mark.parametrize(

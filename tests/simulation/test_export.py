@@ -62,7 +62,7 @@ def test_labelled_tasks_are_read_with_and_without_a_label_config(tmp_path: Path,
     assert set(schema.choices) == {"warm", "cold", "grey"}
     assert len(tasks) == 70 - 2  # ten without an answer, a tie, a skip
     truths = {100 + number: data["truth"] for number, data in enumerate(make_tasks(80))}
-    assert all(task.label == truths[task.task_id] for task in tasks)
+    assert all(task.labels == (truths[task.task_id],) for task in tasks)
     assert all(task.image.startswith("data:") and "no" in task.text for task in tasks)
 
 
@@ -102,7 +102,6 @@ def test_pictures_that_cannot_be_read_count_as_absent_and_are_told(tmp_path: Pat
             [{"id": 1, "data": {"a": "x y"}, "annotations": [annotation(1, ["p"]), annotation(2, ["q"], "other")]}],
             "2 controls",
         ),
-        ([{"id": 1, "data": {"a": "x y"}, "annotations": [annotation(1, ["p", "q"])]}], "tick several"),
         ([{"id": 1, "data": {}, "annotations": [annotation(1, ["p"])]}], "no field"),
         (
             [{"id": 1, "data": {"a": "x y"}, "annotations": [annotation(1, ["p"], was_cancelled=True)]}],
@@ -115,6 +114,22 @@ def test_what_cannot_be_read_is_refused_with_the_remedy(tmp_path: Path, content:
         read_export(write(tmp_path, content))
 
 
-def test_several_answers_a_task_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportInvalid, match="tick several"):
-        read_export(write(tmp_path, exported()), MULTI_CONFIG)
+def several(count: int = 80) -> list[dict[str, Any]]:
+    """Each task has the labels that its number tells: warm, cold, both or neither, neither being an answer too."""
+    tasks = []
+    for number, data in enumerate(make_tasks(count)):
+        del data["truth"]
+        ticked = [name for name, every in (("warm", 2), ("cold", 3)) if number % every == 0]
+        empty = {"id": number, "completed_by": {"id": number}, "result": []}
+        tasks.append({"id": number, "data": data, "annotations": [annotation(number, ticked) if ticked else empty]})
+    return tasks
+
+
+def test_tasks_with_several_answers_become_one_column_a_label(tmp_path: Path) -> None:
+    data = export_set(write(tmp_path, several()), MULTI_CONFIG, Uris(), ENCODER, tmp_path / "cache")
+    # Nobody ticked grey, so there is nothing to learn of it.
+    assert data.multi_label and data.classes == ["warm", "cold"]
+    numbers = np.arange(80)
+    np.testing.assert_array_equal(data.labels, np.stack([numbers % 2 == 0, numbers % 3 == 0], axis=1))
+    held_out = data.split("random", 0)
+    assert 15 <= held_out.sum() <= 25 and data.labels[held_out].any(axis=0).all()

@@ -105,6 +105,28 @@ def test_results_are_read_as_they_were_written_and_files_are_put_together(tmp_pa
     assert json.loads((tmp_path / "a").read_text())["plan"] == {"seeds": 3}
 
 
+def test_seeds_of_one_arm_in_two_files_make_what_one_run_of_all_of_them_makes(tmp_path: Path) -> None:
+    cells = [cell("random", seed, values) for seed, values in enumerate(RANDOM)]
+    cells += [cell("better", seed, values) for seed, values in enumerate(BETTER)]
+    for name, some in (("a", cells[:2] + cells[3:5]), ("b", [cells[2], cells[5]])):
+        write_results(tmp_path / name, compare(some), {})
+    [joined], [whole] = read_results([tmp_path / "a", tmp_path / "b"]), compare(cells)
+    for arm in ("random", "better"):
+        found, wanted = joined.arms[arm], whole.arms[arm]
+        assert found.seeds == wanted.seeds
+        for kind in ("areas", "mean", "spread", "last", "average"):
+            for name, value in getattr(wanted, kind).items():
+                assert getattr(found, kind)[name] == pytest.approx(value, abs=2e-4), (arm, kind, name)
+    assert joined.difference("better") == whole.difference("better")
+
+
+def test_an_arm_that_was_run_again_on_the_same_seeds_replaces_the_former(tmp_path: Path) -> None:
+    for name, values in (("a", RANDOM), ("b", BETTER)):
+        write_results(tmp_path / name, [comparison(other=values)], {})
+    [read] = read_results([tmp_path / "a", tmp_path / "b"])
+    assert read.arms["other"] == comparison(other=BETTER).arms["other"]
+
+
 def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
     for number, text in enumerate(["{", "[]", '{"format": "other", "protocol": 1, "comparisons": []}']):
         path = tmp_path / str(number)

@@ -8,8 +8,8 @@ import pytest
 from backend.errors import ReplayInvalid
 from backend.simulation.labelled_set import LabelledSet, own_set
 from backend.simulation.scenarios import SCENARIOS, make_case
-from backend.simulation.splits import near_duplicates, same_content
-from tests.simulation.synthetic import small_set
+from backend.simulation.splits import near_duplicates, same_content, strata
+from tests.simulation.synthetic import small_set, tagged_set
 
 DATA = small_set(400)
 
@@ -114,3 +114,19 @@ def test_many_own_labels_get_no_warning_and_the_budget_of_the_protocol() -> None
 def test_too_few_own_labels_are_refused(counts: list[int]) -> None:
     with pytest.raises(ReplayInvalid, match="at least 40"):
         own(counts)
+
+
+def test_several_labels_are_stratified_by_the_rarest_that_fills_the_folds() -> None:
+    labels = np.zeros((20, 3), dtype=np.int8)
+    labels[:12, 0] = 1
+    labels[8:14, 1] = 1
+    labels[0:2, 2] = 1  # too rare for four folds
+    assert strata(labels).tolist() == [0] * 8 + [1] * 6 + [-1] * 6
+
+
+def test_a_noisy_annotator_of_several_labels_gives_those_of_another_item() -> None:
+    data = tagged_set()
+    case = make_case(data, "noisy", "random", 0)
+    changed = np.flatnonzero((case.answers != case.labels).any(axis=1))
+    assert 0 < len(changed) <= round(0.1 * (~case.holdout).sum()) and not case.holdout[changed].any()
+    assert case.answers.sum() == case.labels.sum()

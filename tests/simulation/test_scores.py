@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.learners import LateFusionHead
-from backend.simulation.scores import accuracy_and_f1, calibration_error, log_loss, score, score_in_full
+from backend.simulation.scores import (
+    accuracy_and_f1,
+    calibration_error,
+    log_loss,
+    score,
+    score_in_full,
+    score_several,
+)
 
 
 def test_accuracy_and_f1_of_a_worked_example() -> None:
@@ -97,3 +104,27 @@ def test_one_modality_alone_has_no_balance() -> None:
     features = {"text": np.ones((2, 1), np.float32)}
     head = LateFusionHead.fit({"text": np.array([[1.0], [-1.0]])}, np.array([0, 1]), n_classes=2)
     assert set(score(head, features, np.array([0, 1]))) == {"accuracy", "macro_f1", "nll", "ece"}
+
+
+def test_measures_of_several_labels_are_those_of_a_worked_example() -> None:
+    """One feature a label, so that the probabilities are those of the rows: label 0 ranks a no above a yes."""
+    wanted = np.array([[0.9, 0.2], [0.7, 0.8], [0.4, 0.6], [0.2, 0.1]])
+    truth = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], dtype=np.int8)
+    head = LateFusionHead(
+        fused={"image": np.eye(2)},
+        unimodal={"image": np.eye(2)},
+        fused_bias=np.zeros(2),
+        unimodal_bias={"image": np.zeros(2)},
+        seen=np.ones(2, dtype=bool),
+        temperature=1.0,
+        multi_label=True,
+        inverse_regularization=1.0,
+    )
+    found = score_several(head, {"image": np.log(wanted / (1 - wanted)).astype(np.float32)}, truth)
+    # Label 0: yes, no, yes, no in the order of the probabilities; label 1: yes, yes first.
+    assert found["map"] == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)
+    assert found["accuracy"] == 0.5
+    assert found["micro_f1"] == pytest.approx(2 * 3 / (4 + 4))
+    assert found["macro_f1"] == pytest.approx((0.5 + 1) / 2)
+    right = np.where(truth > 0, wanted, 1 - wanted)
+    assert found["nll"] == pytest.approx(-np.log(right).mean(), rel=1e-5)
