@@ -96,6 +96,10 @@ class StoreDamaged(StoreError):
     """The database is damaged, empty or gone; it is left as it is until a backup is restored."""
 
 
+class StoreTooNew(StoreError):
+    """A later version of this program has changed the tables."""
+
+
 class StoreFull(StoreError):
     """No space is left where the store lies; the work goes on once there is."""
 

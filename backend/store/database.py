@@ -18,7 +18,6 @@ from backend.settings import Settings
 from backend.store import faults
 from backend.store.tables import Base
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 # SQLite allows 32,766 bound values a statement; the widest table has 15 columns.
 ROWS_A_STATEMENT = 1000
 
@@ -108,7 +107,7 @@ def _begin_at_once(connection: Any) -> None:
 
 def _migrate(engine: Engine, data_dir: Path) -> None:
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(faults.MIGRATIONS))
     # Web and worker start together: one migrates, the other waits and finds nothing to do.
     with open(data_dir / "migrate.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, event, inspect
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 
-from backend.errors import StoreDamaged, StoreError, StoreFull
+from backend.errors import StoreDamaged, StoreError, StoreFull, StoreTooNew
 
+MIGRATIONS = Path(__file__).parent / "migrations"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Only ENOSPC while writing a page is SQLITE_FULL. A quota, and a shared memory file that cannot grow, are these.
 NOT_WRITTEN = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_SHMSIZE)
@@ -90,6 +93,8 @@ def prepare(engine: Engine, data_dir: Path) -> None:
 
     Raises
     ------
+    StoreTooNew
+        A later version has changed the tables.
     StoreDamaged
         A restore was cut off, or there are vectors that a lost database counted: a new one would count from zero
         and overwrite them.
@@ -99,6 +104,7 @@ def prepare(engine: Engine, data_dir: Path) -> None:
     # An empty file is an empty database to SQLite, which would write its header into it.
     begun = path is None or (path.exists() and path.stat().st_size > 0)
     if begun and inspect(engine).has_table("alembic_version"):
+        _refuse_newer(engine)
         return
     if any(file_names(data_dir)):
         raise StoreDamaged(
@@ -107,6 +113,21 @@ def prepare(engine: Engine, data_dir: Path) -> None:
         )
     if path is not None:
         path.touch()
+
+
+def known_schemas() -> set[str]:
+    """The states of the tables that this version can bring up to date."""
+    return {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
+
+
+def _refuse_newer(engine: Engine) -> None:
+    with engine.connect().execution_options(writes=False) as connection:
+        schema = MigrationContext.configure(connection).get_current_revision()
+    if schema is not None and schema not in known_schemas():
+        raise StoreTooNew(
+            f"The tables of the store are at {schema!r}, which this version does not know: a later one has changed"
+            ' them. Start that version, or restore a backup of before the upgrade (docs/operations.md, "Upgrades").'
+        )
 
 
 def file_names(data_dir: Path) -> Iterator[str]:

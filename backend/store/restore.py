@@ -9,14 +9,13 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, create_engine, func, make_url, select, text
 
 from backend.errors import BackupInvalid, BackupTooNew, StoreDamaged, StoreInUse, StoreNotEmpty
 from backend.settings import Settings
 from backend.store import faults, heartbeats, projects
 from backend.store.backup import FORMAT, Manifest, read_rows, unpack
-from backend.store.database import MIGRATIONS, Store, open_store
+from backend.store.database import Store, open_store
 
 DATABASE = "database"
 STAGING = ".restoring-"
@@ -98,8 +97,7 @@ def _what_is_there(settings: Settings, replace: bool) -> tuple[Store | None, boo
 
 
 def _refuse_newer(source: Path, manifest: Manifest) -> None:
-    known = {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
-    if manifest.format > FORMAT or manifest.schema not in known:
+    if manifest.format > FORMAT or manifest.schema not in faults.known_schemas():
         raise BackupTooNew(
             f"{source} was made by version {manifest.version} with tables {manifest.schema!r}, which this version"
             " does not know. Install that version or a later one, and restore with it."
@@ -109,7 +107,7 @@ def _refuse_newer(source: Path, manifest: Manifest) -> None:
 def _fill(connection: Connection, folder: Path, manifest: Manifest) -> None:
     """Tables as they were when the backup was made, its rows, then the migrations since."""
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(faults.MIGRATIONS))
     config.attributes["connection"] = connection
     command.upgrade(config, manifest.schema)
     tables = MetaData()

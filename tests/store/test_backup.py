@@ -17,7 +17,6 @@ from sqlalchemy import create_engine, inspect, select, text
 from backend.errors import BackupInvalid, BackupTooNew, StoreDamaged, StoreInUse, StoreNotEmpty
 from backend.settings import Settings
 from backend.store import Store, backup, events, faults, heartbeats, open_store, projects, restore, rounds, tasks
-from backend.store.database import MIGRATIONS
 from backend.store.tables import Base, Vector
 from backend.store.vectors import VectorStore
 
@@ -267,7 +266,7 @@ def test_an_archive_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -
     """Written as a backup was when there was only the first migration."""
     old = create_engine(f"sqlite:///{tmp_path / 'old.sqlite3'}")
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(faults.MIGRATIONS))
     with old.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import event
+from sqlalchemy import create_engine, event, text
 
-from backend.errors import StoreDamaged, StoreFull
+from backend.errors import StoreDamaged, StoreFull, StoreTooNew
 from backend.rounds.services import services_in_time
 from backend.settings import Settings
 from backend.store import Store, faults, open_store, projects, rounds, tasks
@@ -89,6 +89,15 @@ def test_damage_while_it_is_open_is_told_at_the_next_look(database: Path, damage
 def test_a_folder_with_an_unfinished_restore_is_refused(database: Path) -> None:
     (database.parent / faults.UNFINISHED_RESTORE).touch()
     with pytest.raises(StoreDamaged, match="cut off"):
+        open_store(Settings(data_dir=database.parent))
+
+
+def test_tables_of_a_later_version_are_refused_in_words_and_left_as_they_are(database: Path) -> None:
+    engine = create_engine(f"sqlite:///{database}")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(StoreTooNew, match=r"'9999'.*Upgrades"):
         open_store(Settings(data_dir=database.parent))
 
 
