@@ -380,11 +380,11 @@ def catalogue_pairs(project: ProjectOption) -> None:
 def stream_push(
     project: ProjectOption, images: ImagesOption = None, texts: TextsOption = None, image_prefix: PrefixOption = ""
 ) -> None:
-    """Items that arrived just now: they wait in the buffer, and a full buffer is a round."""
+    """Items that arrived just now: a full buffer of them is a round, or each is judged by itself (stream_mode)."""
     from backend.rounds.pairing.filling import add_items
 
     added = add_items(_services(), project, images=images, texts=texts, image_prefix=image_prefix, stream=True)
-    typer.echo(f"project {project}: {added.given} items, {added.changed} of them new or changed, wait in the buffer")
+    typer.echo(f"project {project}: {added.given} items, {added.changed} of them new or changed, wait in the stream")
 
 
 @data_app.command("get")

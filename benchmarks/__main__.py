@@ -9,6 +9,7 @@ import sys
 BENCHMARKS = (
     ("benchmarks.server_latency", ()),
     ("benchmarks.loop_latency", ("--tasks", "1000")),
+    ("benchmarks.catalogue_loop", ("--items", "2000")),
     ("backend.cli", ("simulate", "--dataset", "demo", "--seeds", "2", "--out", ".cache/simulation")),
     ("benchmarks.auto_at_scale", ()),
     ("benchmarks.acquisition", ("--cases", "10000:100")),

@@ -37,7 +37,9 @@ class PairAnswer:
     ----------
     kind : "pick", "none", "written" or "unsure" are answers; "tie" stays out; "skipped" when all that was done is
         skipping; "unreadable" when nothing fits the task (`problem` says why); "open" without annotations
-    partner_id, rank : with "pick", the candidate and its place among `query.candidate_ids` (0: the model's best)
+    partner_ids : with "pick", the candidates that belong to the item, the model's best first; one where the form
+        takes one
+    rank : place of the first of them among `query.candidate_ids` (0: the model's best)
     text : with "written", the caption
     annotators : whose answers decided, ascending
     from_ground_truth : it is a ground truth, whatever the annotators said
@@ -45,7 +47,7 @@ class PairAnswer:
 
     kind: PairAnswerKind
     query: PairQuery
-    partner_id: str | None = None
+    partner_ids: tuple[str, ...] = ()
     text: str | None = None
     annotators: tuple[int, ...] = ()
     from_ground_truth: bool = False
@@ -100,6 +102,8 @@ def read_pair_answer(
     Who has a vote, ground truth, skips and ties are those of `annotations.resolve_label`. Where "none of these"
     has the majority and somebody in it wrote a caption for the query image, the latest caption is the answer.
     What stands in the text box counts only beside "none of these": Label Studio itself drops it otherwise.
+    Where several may be ticked, a candidate is a partner when more than half of the voters ticked it; nothing ticked
+    is "none of these", and an exit beside anything else is unreadable.
 
     Raises
     ------
@@ -108,31 +112,50 @@ def read_pair_answer(
     """
     query = read_query(data)
     raw = list(annotations)
-    form = replace(schema, choices=(*query.candidate_ids, NONE, UNSURE), multi_label=False)
-    answers = [read_answer(form, annotation) for annotation in raw]
-    found = resolve_label(answers, multi_label=False)
+    answers = read_pair_annotations(schema, query, raw)
+    found = resolve_label(answers, multi_label=schema.multi_label)
     if found.kind == "none":
         return PairAnswer("open", query)
     if found.kind == "unreadable":
         problem = next((answer.problem for answer in answers if answer.problem), None)
         return PairAnswer("unreadable", query, problem=problem)
-    if found.kind != "label" or found.choices is None:
+    if found.kind != "label" or not found.choices:
+        # Several annotators who ticked nothing in common agree on nothing.
         return PairAnswer("skipped" if found.kind == "skipped" else "tie", query)
-    [choice] = found.choices
-    deciding = [answer for answer in counted_answers(answers) if answer.choices == found.choices]
+    agreed = set(found.choices)
+    deciding = [answer for answer in counted_answers(answers) if agreed.intersection(answer.choices or ())]
     people = tuple(sorted({answer.annotator_id for answer in deciding if answer.annotator_id is not None}))
     answer = PairAnswer("pick", query, annotators=people, from_ground_truth=found.from_ground_truth)
-    if choice == UNSURE:
+    if UNSURE in agreed:
         return replace(answer, kind="unsure")
-    if choice == NONE:
+    if NONE in agreed:
         text = _written_text(schema, raw, deciding) if query.modality == "image" else None
         return replace(answer, kind="none" if text is None else "written", text=text)
-    return replace(answer, partner_id=choice, rank=query.candidate_ids.index(choice))
+    partners = tuple(candidate for candidate in query.candidate_ids if candidate in agreed)
+    return replace(answer, partner_ids=partners, rank=query.candidate_ids.index(partners[0]))
 
 
-def answer_regions(schema: TaskSchema, choice: str, written: str | None = None) -> list[dict[str, Any]]:
-    """The `result` that the form would send for this choice, for programs that answer through the API."""
-    regions: list[dict[str, Any]] = [_region(schema.from_name, schema.to_name, "choices", {"choices": [choice]})]
+def read_pair_annotations(
+    schema: TaskSchema, query: PairQuery, annotations: Iterable[Mapping[str, Any]]
+) -> list[Answer]:
+    """Each annotation of the task by itself; choices are ids of candidates, or one of the exits alone."""
+    form = replace(schema, choices=(*query.candidate_ids, NONE, UNSURE))
+    read = (read_answer(form, annotation) for annotation in annotations)
+    return [_with_one_exit(schema.from_name, answer) if schema.multi_label else answer for answer in read]
+
+
+def _with_one_exit(name: str, answer: Answer) -> Answer:
+    if answer.choices is None:
+        return answer
+    exits = [choice for choice in answer.choices if choice in (NONE, UNSURE)]
+    if exits and len(answer.choices) > 1:
+        return replace(answer, choices=None, problem=f"'{name}' holds {exits[0]!r} beside other answers")
+    return answer if answer.choices else replace(answer, choices=(NONE,))
+
+
+def answer_regions(schema: TaskSchema, *choices: str, written: str | None = None) -> list[dict[str, Any]]:
+    """The `result` that the form would send for these choices, for programs that answer through the API."""
+    regions: list[dict[str, Any]] = [_region(schema.from_name, schema.to_name, "choices", {"choices": [*choices]})]
     if written is not None and schema.written is not None:
         regions.append(_region(schema.written, schema.to_name, "textarea", {"text": [written]}))
     return regions

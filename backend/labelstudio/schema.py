@@ -43,7 +43,7 @@ class TaskSchema:
     image_key, text_key : task field shown by the Image tag and by the Text or HyperText tag, or None
     from_name, to_name : name of the Choices control and of the tag that it refers to
     choices : answers as Label Studio stores them (`alias` where one is set), in label-config order
-    multi_label : several answers may be ticked
+    multi_label : several answers may be ticked; of a pairing form, several candidates may belong to the item
     config_hash : changes when a saved model or label would no longer mean the same; not with layout
     text_is_html : the text comes from a HyperText tag and is stripped of its markup before it is read
     kind : "pairing" when the answers are items listed in each task (`value="$candidates"`); `choices` is then empty
@@ -93,7 +93,7 @@ class TaskSchema:
         choices = _choice_values(chosen, from_name)
         multi_label = (_attribute(chosen, "choice") or "single").strip().lower() == "multiple"
         if pairing:
-            _check_pairing(from_name, choices, multi_label)
+            _check_pairing(from_name, choices)
         elif len(choices) < (1 if multi_label else 2):
             raise _unsupported(
                 f"Choices '{from_name}' has {len(choices)} Choice tag(s):"
@@ -249,14 +249,12 @@ def _choices_control(root: ElementTree.Element, control: str | None) -> ElementT
     return chosen
 
 
-def _check_pairing(name: str, choices: tuple[str, ...], multi_label: bool) -> None:
+def _check_pairing(name: str, choices: tuple[str, ...]) -> None:
     if choices:
         raise _unsupported(
             f"Choices '{name}' has value=\"${CANDIDATES_KEY}\" and Choice tags of its own:"
             ' remove them, each task lists all it asks, "none of these" included'
         )
-    if multi_label:
-        raise _unsupported(f'Choices \'{name}\' asks for pairs with choice="multiple": set choice="single-radio"')
 
 
 def _written_control(root: ElementTree.Element) -> str | None:

@@ -56,13 +56,29 @@ class ProjectOptions(BaseModel):
         lt=1,
         description="Pairing: show as many candidates as hold the counterpart this often, by the control sample.",
     )
-    one_to_one: bool = Field(True, description="Pairing: an item has one counterpart at most.")
+    one_to_one: bool = Field(
+        True, description="Pairing: an item has one counterpart at most; false where the form lets several be ticked."
+    )
     alignment_loss: Literal["clip", "siglip", "lit"] = Field("clip", description="Pairing: loss of the projection.")
     stream_buffer: int = Field(
-        0, ge=0, le=1_000_000, description="Pairing: items that arrive make a round when so many wait; 0: no stream."
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Pairing: items that arrive make a round when so many wait; 0: no stream.",
     )
     stream_keep: int = Field(0, ge=0, description="Pairing: items of a full buffer that stay for the next one.")
+    stream_mode: Literal["buffer", "item"] = Field(
+        "buffer", description="Pairing: a full buffer is a round, or each item that arrives is judged by itself."
+    )
+    stream_rate: float = Field(
+        0.1, gt=0, le=1, description="Pairing, mode item: share of the arriving items that is asked about."
+    )
     control: str | None = Field(None, description="Choices control to learn, where the label config has several.")
+
+    @property
+    def streaming(self) -> bool:
+        """Imported items arrive in a stream instead of filling the pools."""
+        return self.stream_buffer > 0 or self.stream_mode == "item"
 
     @property
     def queue_length(self) -> int:
@@ -119,8 +135,10 @@ def change_options(
     ):
         merged["strategy_options"] = {}
     pairing = schema is not None and schema.kind == "pairing"
-    if pairing:
+    if schema is not None and pairing:
         merged.setdefault("strategy", PAIRING_STRATEGY)
+        # Who may tick several answers says that an item may have several counterparts.
+        merged.setdefault("one_to_one", not schema.multi_label)
     try:
         options = ProjectOptions(**merged)
     except ValidationError as error:
@@ -128,7 +146,7 @@ def change_options(
     strategy = create_strategy(options.strategy, balance=options.balance, **options.strategy_options)
     if schema is not None:
         _check_learner(options, schema)
-        _check_directions(options, schema)
+        _check_form(options, schema)
         strategy.check(
             multi_label=schema.multi_label,
             n_classes=len(schema.choices),
@@ -169,7 +187,12 @@ def _seen_by_strategy(options: ProjectOptions, schema: TaskSchema) -> tuple[str,
     return ("agreement",) if options.learner == "alignment" else schema.modalities
 
 
-def _check_directions(options: ProjectOptions, schema: TaskSchema) -> None:
+def _check_form(options: ProjectOptions, schema: TaskSchema) -> None:
+    if schema.kind == "pairing" and schema.multi_label and options.one_to_one:
+        raise OptionsInvalid(
+            "one_to_one = True: in the project's form several answers can be ticked. Leave it out, or set"
+            ' choice="single-radio" in the label config'
+        )
     wanted = options.strategy_options.get("directions", "both")
     if schema.kind == "pairing" and wanted != "both" and wanted not in schema.directions:
         raise OptionsInvalid(

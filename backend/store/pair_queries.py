@@ -49,15 +49,17 @@ def by_key(store: Store, project_id: int, keys: Iterable[str]) -> dict[str, Pair
 
 
 def answered(store: Store, project_id: int, answers: Iterable[dict[str, Any]]) -> int:
-    """Replace the answers of these keys (key, task_id, answer, partner, answered_at); tells how many differ now."""
+    """Replace the answers of these keys (key, task_id, answer, partner, further_partners, answered_at);
+    tells how many differ now."""
     changed = 0
     with store.writing() as session:
         for answer in answers:
             row = session.get(PairQueryRow, (project_id, answer["key"]))
             if row is None:
                 continue
-            changed += (row.answer, row.partner) != (answer["answer"], answer["partner"])
-            for name in ("task_id", "answer", "partner", "answered_at"):
+            said = ("answer", "partner", "further_partners")
+            changed += any(getattr(row, name) != answer[name] for name in said)
+            for name in ("task_id", *said, "answered_at"):
                 setattr(row, name, answer[name])
     return changed
 
@@ -73,7 +75,7 @@ def reopen(store: Store, project_id: int, task_ids: Iterable[int]) -> None:
                     PairQueryRow.project_id == project_id,
                     PairQueryRow.task_id.in_(pending[start : start + CHUNK]),
                 )
-                .values(answer="deleted", partner=0)
+                .values(answer="deleted", partner=0, further_partners=[])
             )
 
 
@@ -90,5 +92,6 @@ def _blank() -> dict[str, Any]:
         "figures": {},
         "answer": "open",
         "partner": 0,
+        "further_partners": [],
         "answered_at": "",
     }

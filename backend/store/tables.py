@@ -106,8 +106,8 @@ class CatalogueItem(Base):
     """An image or a text of a pairing project that has no counterpart yet, or got one.
 
     ``content`` is the address of the image or the text itself; ``state``: "pool" may be asked about and offered,
-    "buffer" waits in a stream, "dropped" is neither, but a pair it is part of stays. ``written``: the key of the
-    query whose answer is this text, else empty.
+    "buffer" waits in a stream, "judged" did and stays on offer, "dropped" is neither, but a pair it is part of
+    stays. ``written``: the key of the query whose answer is this text, else empty.
     """
 
     __tablename__ = "catalogue"
@@ -133,7 +133,8 @@ class PairQueryRow(Base):
     """A question for a counterpart: chosen by a round, asked once it has a task, answered as Label Studio says.
 
     ``item`` and ``candidates`` (best first) are numbers of the catalogue; ``answer`` is a kind of
-    `labelstudio.pair_answers`, ``partner`` the number that was picked or 0.
+    `labelstudio.pair_answers`, ``partner`` the number that was picked or 0, ``further_partners`` those that were
+    ticked beside it.
     """
 
     __tablename__ = "pair_queries"
@@ -150,6 +151,7 @@ class PairQueryRow(Base):
     figures: Mapped[dict[str, Any]] = mapped_column(default=dict)
     answer: Mapped[str] = mapped_column(String(12), default="open")
     partner: Mapped[int] = mapped_column(Integer, default=0)
+    further_partners: Mapped[list[int]] = mapped_column(default=list)
     answered_at: Mapped[str] = mapped_column(String(40), default="")
     __table_args__ = (Index("pair_queries_by_task", "project_id", "task_id"),)
 

@@ -52,7 +52,7 @@ TEXT_TASK = query_task(
 
 
 def annotation(choice: str | None, written: str | None = None, *, by: int | None = 1, minute: int = 0, **fields: Any):  # type: ignore[no-untyped-def]
-    result = [] if choice is None else answer_regions(SCHEMA, choice, written)
+    result = [] if choice is None else answer_regions(SCHEMA, choice, written=written)
     return {
         "id": (by or 0) * 100 + minute,
         "completed_by": by,
@@ -70,8 +70,13 @@ def read(*annotations: dict[str, Any], task: dict[str, Any] = TASK) -> PairAnswe
     return read_pair_answer(SCHEMA, task, annotations)
 
 
+def one(partners: tuple[str, ...]) -> str | None:
+    assert len(partners) < 2
+    return partners[0] if partners else None
+
+
 def essence(answer: PairAnswer) -> tuple[Any, ...]:
-    return answer.kind, answer.partner_id, answer.text, answer.annotators
+    return answer.kind, one(answer.partner_ids), answer.text, answer.annotators
 
 
 @pytest.mark.parametrize(
@@ -163,7 +168,38 @@ def test_pick_submitted_in_label_studio_is_read() -> None:
         round_number=1,
     )
     found = read_pair_answer(schema, task, [entry["annotation"]])
-    assert (found.kind, found.partner_id, found.rank, found.annotators) == ("pick", "img_2", 2, (1,))
+    assert (found.kind, found.partner_ids, found.rank, found.annotators) == ("pick", ("img_2",), 2, (1,))
+
+
+MANY = TaskTemplate.load(FOLDER / "many_to_many_pairing").schema(())
+
+
+@pytest.mark.parametrize(
+    ("ticked", "kind", "partners"),
+    [
+        ([["t9", "t4"]], "pick", ("t4", "t9")),
+        ([["t2"]], "pick", ("t2",)),
+        ([[]], "none", ()),
+        ([[NONE]], "none", ()),
+        ([[UNSURE]], "unsure", ()),
+        ([["t4", "t2"], ["t4", "t9"], ["t4", "t9"]], "pick", ("t4", "t9")),
+        ([["t4", "t2"], ["t4"]], "tie", ()),
+        ([["t4"], ["t2"], ["t9"]], "tie", ()),
+        ([["t4", NONE]], "unreadable", ()),
+        ([["t4", UNSURE], ["t2"]], "pick", ("t2",)),
+    ],
+)
+def test_where_several_may_be_ticked_those_that_most_ticked_are_the_counterparts(
+    ticked: list[list[str]], kind: str, partners: tuple[str, ...]
+) -> None:
+    raw = [
+        {**annotation(None, by=by), "result": answer_regions(MANY, *choices)} for by, choices in enumerate(ticked, 1)
+    ]
+    found = read_pair_answer(MANY, TASK, raw)
+    assert (found.kind, found.partner_ids) == (kind, partners)
+    assert found.rank == (("t4", "t2", "t9").index(partners[0]) if partners else None)
+    if kind == "unreadable":
+        assert "beside other answers" in str(found.problem)
 
 
 choices = st.sampled_from(["t4", "t2", "t9", NONE, UNSURE, "t5", None])

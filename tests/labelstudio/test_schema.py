@@ -132,7 +132,6 @@ def test_answers_listed_in_each_task_make_a_pairing_project() -> None:
     ("control", "said"),
     [
         (PAIRING.replace("$candidates", "$options"), 'only pairing projects list them in the task, as value="$cand'),
-        (PAIRING.replace("single-radio", "multiple"), 'set choice="single-radio"'),
         (PAIRING.replace("/>", '><Choice value="none"/></Choices>'), "Choice tags of its own"),
         (PAIRING.replace("$candidates", "$candidates[0]"), "takes its answers from the task"),
     ],

@@ -66,12 +66,13 @@ class PairingLoop:
         *,
         items: int = 40,
         options: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.client: LabelStudio = server.client()
         self.folder = folder
         self.project_id = self.client.create_project(folder.name[:50], config).id
         self.schema = TaskSchema.from_label_config(config)
-        self.backend = BackendProcess(folder / "backend", server.url, server.admin.token)
+        self.backend = BackendProcess(folder / "backend", server.url, server.admin.token, environment)
         self.services = self.backend.services()
         self.items, self.options = items, dict(options or {})
 
@@ -144,8 +145,8 @@ class PairingLoop:
         self.answer(served, partner if partner in served.data["candidate_ids"] else NONE)
         return served
 
-    def answer(self, served: ServedTask, choice: str, written: str | None = None) -> dict[str, Any]:
-        return self.client.create_annotation(served.id, answer_regions(self.schema, choice, written))
+    def answer(self, served: ServedTask, *choices: str, written: str | None = None) -> dict[str, Any]:
+        return self.client.create_annotation(served.id, answer_regions(self.schema, *choices, written=written))
 
     def wait_for_answers(self, count: int) -> None:
         wait_for(

@@ -74,7 +74,9 @@ class Asked:
         self.client, self.project_id, self.task_id, self.schema = client, project_id, task_id, schema
 
     def answer(self, choice: str, written: str | None = None, client: LabelStudio | None = None) -> int:
-        made = (client or self.client).create_annotation(self.task_id, answer_regions(self.schema, choice, written))
+        made = (client or self.client).create_annotation(
+            self.task_id, answer_regions(self.schema, choice, written=written)
+        )
         return int(made["id"])
 
     def read(self) -> PairAnswer:
@@ -84,7 +86,7 @@ class Asked:
 
     def essence(self) -> tuple[str, str | None, str | None]:
         found = self.read()
-        return found.kind, found.partner_id, found.text
+        return found.kind, " ".join(found.partner_ids) or None, found.text
 
 
 # Through the API ----------------------------------------------------------------------------------------------
@@ -127,7 +129,7 @@ def test_several_annotators_and_ground_truth(
     assert asked.essence() == ("tie", None, None)
     asked.answer("blue", client=LabelStudio(label_studio.url, people[1].token))
     found = asked.read()
-    assert (found.kind, found.partner_id, len(found.annotators)) == ("pick", "blue", 2)
+    assert (found.kind, found.partner_ids, len(found.annotators)) == ("pick", ("blue",), 2)
     client.update_annotation(own, ground_truth=True)
     assert asked.essence() == ("pick", "red", None) and asked.read().from_ground_truth
 
@@ -288,6 +290,22 @@ def test_caption_box_comes_with_none_and_its_words_count_only_then(client: Label
     shown.option(UNSURE).click()
     shown.send()
     assert asked.essence() == ("unsure", None, None)
+
+
+def test_several_images_are_ticked_where_several_may_belong(client: LabelStudio, form: Any) -> None:
+    schema = TEMPLATES["many_to_many_pairing"].schema(())
+    project = made(client, "many_to_many_pairing", [caption_query(schema)], "Several belong")
+    asked = Asked(client, project.project.id, project.task_ids[0], schema)
+    shown = form(project)
+    for colour in ("cyan", "blue"):
+        shown.option(colour).locator(".al-thumb").click()
+    shown.send()
+    assert asked.essence() == ("pick", "cyan blue", None)
+    shown = form(project)
+    assert sorted(shown.ticked()) == ["blue", "cyan"]
+    shown.option("cyan").locator(".al-thumb").click()
+    shown.send()
+    assert asked.essence() == ("pick", "blue", None)
 
 
 def test_captions_are_words_and_never_markup_or_fields(client: LabelStudio, form: Any) -> None:

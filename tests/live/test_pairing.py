@@ -59,7 +59,7 @@ def test_every_kind_of_answer_is_read_and_changes_of_mind_too(label_studio: Loca
             if choice is None:
                 loop.client.skip(task.id)
                 return 0
-            return int(loop.answer(task, choice, written)["id"])
+            return int(loop.answer(task, choice, written=written)["id"])
 
         def kind(place: int) -> str:
             [found] = [q for q in loop.questions() if q.task_id == served[place].id]
@@ -120,6 +120,35 @@ def test_two_claims_on_one_caption_become_a_question_and_its_answer_settles_it(
         loop.answer(asked, two.data["query_id"])
         wait_for("the conflict to be settled", lambda: (two.data["query_id"], contested) in loop.pairs())
         assert (one.data["query_id"], contested) not in loop.pairs()
+
+
+def test_several_counterparts_of_one_question_become_several_pairs(
+    label_studio: LocalLabelStudio, tmp_path: Path
+) -> None:
+    # Drawings n, n + 25 and n + 50 have the same colours, and so have their texts.
+    with PairingLoop(label_studio, tmp_path, config("many_to_many_pairing"), items=60, options=OPTIONS) as loop:
+        assert loop.project.options["one_to_one"] is False
+        version, several = "", []
+        for number in range(3):
+            version = loop.wait_for_version(after=version)
+            for _ in range(6):
+                served = loop.next_question()
+                alike = int(served.data["query_id"].partition(":")[2]) % 25
+                right = [c for c in served.data["candidate_ids"] if int(c.partition(":")[2]) % 25 == alike]
+                made = loop.answer(served, *(right or [NONE]))
+                several += [(made, served, right)] if len(right) > 1 else []
+            loop.wait_for_answers(6 * (number + 1))
+        assert several
+        assert all(int(i.partition(":")[2]) % 25 == int(t.partition(":")[2]) % 25 for i, t in loop.pairs())
+        made, served, right = several[0]
+        asked = served.data["query_id"]
+
+        def mine() -> set[str]:
+            return {other for pair in loop.pairs() if asked in pair for other in pair if other != asked}
+
+        assert set(right) <= mine()
+        loop.client.update_annotation(made["id"], result=answer_regions(loop.schema, right[0]))
+        wait_for("the answer with fewer ticks", lambda: right[1] not in mine() and right[0] in mine())
 
 
 @pytest.mark.parametrize("point", ["selected", "made", "asked", "imported", "switched"])
@@ -214,6 +243,32 @@ def test_a_stream_asks_whenever_its_buffer_is_full(label_studio: LocalLabelStudi
         assert len(asked) == 4
         # What arrived beyond the buffer waits for the next one.
         assert _states(loop)["buffer"] == 4 + 4
+
+
+def test_a_stream_by_item_judges_every_kind_as_it_arrives(label_studio: LocalLabelStudio, tmp_path: Path) -> None:
+    options = {**OPTIONS, "audit_share": 0.0, "stream_mode": "item", "stream_rate": 0.5, "stream_buffer": 20}
+    with PairingLoop(label_studio, tmp_path, config("image_text_pairing"), items=0, options=options) as loop:
+        loop.add(*pools(8), command="stream push")
+        version = loop.wait_for_version()
+        wait_for("all that arrived to be judged", lambda: _states(loop) == {"judged": 16})
+        first = loop.questions()
+        # Half of the arrivals, but for chance; nobody has to wait for a full buffer.
+        assert 1 <= len(first) <= 15
+        for _ in first:
+            loop.answer_next()
+        loop.wait_for_answers(len(first))
+        loop.backend.kill9()
+        loop.backend.start()
+        loop.add(*pools(12, first=8), command="stream push")
+        loop.wait_for_version(after=version)
+        wait_for(
+            "the newcomers to be judged", lambda: "buffer" not in _states(loop) and sum(_states(loop).values()) == 40
+        )
+        later = loop.questions()[len(first) :]
+        assert later and not {q.item for q in later} & {q.item for q in first}
+        # The latest twenty stay candidates, beside what is paired.
+        paired = len({item for pair in loop.pairs() for item in pair})
+        assert _states(loop)["judged"] <= 20 + paired and _states(loop)["dropped"] >= 20 - paired
 
 
 def _states(loop: PairingLoop) -> dict[str, int]:

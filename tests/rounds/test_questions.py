@@ -110,6 +110,10 @@ def test_control_questions_are_marked_and_only_they_say_how_many_candidates_are_
     found_last = [answered(n, 2000, candidates=[2001] * 7 + [2000], similarities=[0.5] * 8) for n in range(20, 60)]
     assert candidates_shown(found_second + found_last, options) == 2
     assert candidates_shown(found_last, options) == 8
+    several = [
+        answered(n, 2000, purpose="audit", candidates=[2001, 2002, 2000], further_partners=[2002]) for n in range(20)
+    ]
+    assert candidates_shown(several, options) == 2
     assert candidates_shown(found_second, ProjectOptions(candidates=5)) == 5
 
 
@@ -127,12 +131,15 @@ def test_a_stream_asks_about_its_oldest_items_and_keeps_the_farthest() -> None:
 def test_options_that_make_no_sense_in_a_pairing_project_are_refused() -> None:
     both = TaskSchema.from_label_config((TEMPLATES / "image_text_pairing" / "config.xml").read_text())
     images = TaskSchema.from_label_config((TEMPLATES / "image_to_captions" / "config.xml").read_text())
+    many = TaskSchema.from_label_config((TEMPLATES / "many_to_many_pairing" / "config.xml").read_text())
     assert change_options({}, {}, both).strategy == "three_step"
+    assert (change_options({}, {}, both).one_to_one, change_options({}, {}, many).one_to_one) == (True, False)
     for schema, changes, words in (
         (both, {"strategy": "auto"}, "three_step"),
         (both, {"candidates": 40}, "candidates"),
         (images, {"strategy_options": {"directions": "text"}}, "image_text_pairing"),
         (both, {"strategy_options": {"speed": 3}}, "speed"),
+        (many, {"one_to_one": True}, "single-radio"),
     ):
         with pytest.raises((ConfigurationError, OptionsInvalid), match=words):
             change_options({}, changes, schema)

@@ -45,6 +45,14 @@ def test_many_to_many_knows_no_conflict() -> None:
     assert not found.conflicts
 
 
+def test_all_that_was_ticked_is_paired_with_many_to_many_and_the_best_alone_otherwise() -> None:
+    asked = [question("a", 1, 103, further_partners=[101, 102]), question("b", 102, 2)]
+    found = settle(asked, {}, 2, one_to_one=False)
+    assert list(found.pairs) == [(1, 103), (1, 101), (1, 102), (2, 102)]
+    assert not found.conflicts
+    assert list(settle(asked, {}, 2).pairs) == [(1, 103), (2, 102)]
+
+
 def test_the_contested_item_decides_between_the_two() -> None:
     claims = [question("a", 1, 101), question("b", 2, 101)]
     for partner, pairs in ((1, [(1, 101)]), (2, [(2, 101)])):

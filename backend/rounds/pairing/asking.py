@@ -63,7 +63,7 @@ def ask(
         data = _task(schema, question, shown, version)
         if data is None:
             # Nothing of it can be shown any more; it is not asked about again before its content changes.
-            pair_queries.answered(services.store, project_id, [_unanswerable(question)])
+            pair_queries.answered(services.store, project_id, [_unanswered(question, "unreadable")])
         else:
             made.append((question.key, data))
     ids = services.label_studio.import_tasks(project_id, [data for _, data in made])
@@ -107,10 +107,7 @@ def withdraw(services: Services, project_id: int, questions: Sequence[PairQueryR
     pair_queries.answered(
         services.store,
         project_id,
-        [
-            {"key": q.key, "task_id": q.task_id, "answer": "withdrawn", "partner": 0, "answered_at": ""}
-            for q in questions
-        ],
+        [_unanswered(q, "withdrawn", q.task_id) for q in questions],
     )
 
 
@@ -167,5 +164,6 @@ def _task(
         return None
 
 
-def _unanswerable(question: PairQueryRow) -> dict[str, object]:
-    return {"key": question.key, "task_id": 0, "answer": "unreadable", "partner": 0, "answered_at": ""}
+def _unanswered(question: PairQueryRow, answer: str, task_id: int = 0) -> dict[str, object]:
+    nobody = {"partner": 0, "further_partners": [], "answered_at": ""}
+    return {"key": question.key, "task_id": task_id, "answer": answer, **nobody}

@@ -32,7 +32,7 @@ class PairingArrays:
     ----------
     numbers : modality -> (n,) int64, numbers of the catalogue, ascending
     features : modality -> (n, D) float16, zero rows for what could not be read
-    states : modality -> (n,) "pool", "buffer" or "dropped"
+    states : modality -> (n,) "pool", "buffer", "judged" or "dropped"
     """
 
     numbers: dict[str, NDArray[np.int64]]
@@ -127,11 +127,7 @@ def choose_questions(
 ) -> Choice:
     """``count`` questions by the strategy, after those that settle conflicts; fewer where nothing is left to ask."""
     joint = {m: head.embed(m, arrays.features[m]) for m in MODALITIES}
-    questions = [
-        _conflict_question(arrays, joint, conflict, directions)
-        for conflict in settled.conflicts
-        if not _asked_already(conflict, asked)
-    ][:count]
+    questions = conflict_questions(arrays, joint, settled, asked, directions)[:count]
     if not all(len(arrays.numbers[m]) for m in MODALITIES) or len(questions) == count:
         return Choice(questions, set())
     waiting = {q.item for q in asked if q.answer in ("open", "tie", "unreadable", "skipped")}
@@ -155,7 +151,7 @@ def choose_questions(
     questions += [
         question
         for query in selection.queries
-        if (question := _question(arrays, joint, query, settled.refused, shown)).candidates
+        if (question := as_question(arrays, joint, query, settled.refused, shown)).candidates
     ]
     kept = farthest_of(pairs, selection, options.stream_keep) if options.stream_keep else {}
     return Choice(questions, {int(arrays.numbers[m][row]) for m, rows in kept.items() for row in rows})
@@ -177,12 +173,13 @@ def candidates_shown(asked: Sequence[PairQueryRow], options: ProjectOptions) -> 
 
 
 def truth_ranks(asked: Sequence[PairQueryRow], *, audit: bool) -> list[float]:
-    """Rank of the truth of each answered question, 1 = best; infinite where it was not among the candidates."""
+    """Rank of the (best) counterpart of each answered question, 1 = best; infinite where none was shown."""
     found = []
     for query in asked:
         if (query.purpose == "audit") == audit and query.answer in ("pick", "none", "written"):
-            here = query.partner in query.candidates
-            found.append(query.candidates.index(query.partner) + 1.0 if here else float("inf"))
+            partners = {query.partner, *(query.further_partners or [])}
+            places = [place for place, number in enumerate(query.candidates, start=1) if number in partners]
+            found.append(float(places[0]) if places else float("inf"))
     return found
 
 
@@ -206,13 +203,14 @@ def _directions(directions: Sequence[str], options: ProjectOptions) -> str:
     return str(options.strategy_options.get("directions", "both")) if len(directions) > 1 else directions[0]
 
 
-def _question(
+def as_question(
     arrays: PairingArrays,
     joint: Mapping[str, np.ndarray],
     query: Query,
     refused: Mapping[int, set[int]],
     shown: int,
 ) -> Question:
+    """A query of rows in numbers of the catalogue, without candidates that were refused before."""
     item = int(arrays.numbers[query.modality][query.item])
     offered = other(query.modality)
     rows = [r for r in query.candidates if int(arrays.numbers[offered][r]) not in refused.get(item, ())][:shown]
@@ -227,6 +225,21 @@ def _question(
         why="control" if control else query.why,
         figures={name: round(value, 6) for name, value in query.figures.items()},
     )
+
+
+def conflict_questions(
+    arrays: PairingArrays,
+    joint: Mapping[str, np.ndarray],
+    settled: Settled,
+    asked: Sequence[PairQueryRow],
+    directions: Sequence[str],
+) -> list[Question]:
+    """Questions that settle the conflicts nobody was asked about yet."""
+    return [
+        _conflict_question(arrays, joint, conflict, directions)
+        for conflict in settled.conflicts
+        if not _asked_already(conflict, asked)
+    ]
 
 
 def _conflict_question(

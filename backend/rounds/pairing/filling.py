@@ -56,7 +56,7 @@ def add_items(
         Address that leads to the folder of images, such as `/data/local-files/?d=shop`. Without it every task
         carries a copy of its image of at most 768 pixels.
     stream
-        The items arrived just now: they wait in the buffer of the stream instead of entering the pool.
+        The items arrived just now: they wait in the stream instead of entering the pool.
 
     Raises
     ------

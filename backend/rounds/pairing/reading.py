@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from typing import Any
 
 from backend.errors import PairTaskInvalid
-from backend.labelstudio.annotations import read_answer
-from backend.labelstudio.pair_answers import PairAnswer, is_query, read_pair_answer
-from backend.labelstudio.pair_tasks import NONE, UNSURE
+from backend.labelstudio.pair_answers import PairAnswer, is_query, read_pair_annotations, read_pair_answer
 from backend.labelstudio.records import TaskSnapshot
 from backend.labelstudio.schema import CANDIDATES_KEY, TaskSchema
 from backend.rounds.pairing.filling import absorb_tasks
@@ -34,7 +32,7 @@ def remember_tasks(services: Services, project_id: int, schema: TaskSchema, snap
     gone = {s.id for s in others}
     changed = tasks.remember(store, project_id, [tasks.Inputs(s.id, "", "") for s in seen if s.id not in gone])
     if others:
-        stream = options_of(projects.get(store, project_id)).stream_buffer > 0
+        stream = options_of(projects.get(store, project_id)).streaming
         changed += absorb_tasks(services, project_id, schema, others, stream=stream)
     return changed
 
@@ -45,7 +43,7 @@ def read_answers(services: Services, project_id: int, schema: TaskSchema, snapsh
     read = [(s, answer) for s in snapshots if is_query(s.data) and (answer := _answer(schema, s)) is not None]
     changed = tasks.label(store, project_id, [_labelling(schema, s, answer) for s, answer in read])
     _keep_written(services, project_id, [answer for _, answer in read])
-    partners = [answer.partner_id for _, answer in read if answer.partner_id]
+    partners = [partner for _, answer in read for partner in answer.partner_ids]
     numbers = catalogue.numbers_of(store, project_id, partners)
     pair_queries.answered(
         store,
@@ -55,7 +53,7 @@ def read_answers(services: Services, project_id: int, schema: TaskSchema, snapsh
                 "key": answer.query.key,
                 "task_id": s.id,
                 "answer": answer.kind,
-                "partner": numbers.get(answer.partner_id or "", 0),
+                **_partners([numbers[partner] for partner in answer.partner_ids if partner in numbers]),
                 "answered_at": _first_answered(s),
             }
             for s, answer in read
@@ -72,7 +70,10 @@ def forget_answers(services: Services, project_id: int, task_ids: Sequence[int])
     pair_queries.answered(
         services.store,
         project_id,
-        [{"key": q.key, "task_id": q.task_id, "answer": "open", "partner": 0, "answered_at": ""} for q in open_again],
+        [
+            {"key": q.key, "task_id": q.task_id, "answer": "open", **_partners([]), "answered_at": ""}
+            for q in open_again
+        ],
     )
     _drop_written(services, project_id, {q.key for q in open_again})
     return changed
@@ -96,7 +97,6 @@ def _answer(schema: TaskSchema, snapshot: TaskSnapshot) -> PairAnswer | None:
 
 
 def _labelling(schema: TaskSchema, snapshot: TaskSnapshot, answer: PairAnswer) -> tasks.Labelling:
-    form = replace(schema, choices=(*answer.query.candidate_ids, NONE, UNSURE))
     rows = [
         {
             "annotation_id": each.annotation_id,
@@ -109,11 +109,15 @@ def _labelling(schema: TaskSchema, snapshot: TaskSnapshot, answer: PairAnswer) -
             "ground_truth": each.ground_truth,
             "problem": each.problem or "",
         }
-        for each in (read_answer(form, annotation) for annotation in snapshot.annotations or ())
+        for each in read_pair_annotations(schema, answer.query, snapshot.annotations or ())
     ]
     if answer.kind in LEARNT:
-        return tasks.Labelling(snapshot.id, "label", [answer.partner_id or answer.kind], rows)
+        return tasks.Labelling(snapshot.id, "label", list(answer.partner_ids) or [answer.kind], rows)
     return tasks.Labelling(snapshot.id, "none" if answer.kind == "open" else answer.kind, [], rows)
+
+
+def _partners(numbers: Sequence[int]) -> dict[str, Any]:
+    return {"partner": numbers[0] if numbers else 0, "further_partners": list(numbers[1:])}
 
 
 def _first_answered(snapshot: TaskSnapshot) -> str:

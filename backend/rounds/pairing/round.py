@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backend.labelstudio.schema import TaskSchema
+from backend.learners.projection import ProjectionHead
 from backend.rounds.options import ProjectOptions
+from backend.rounds.pairing.arriving import JUDGED, WAITING, judge_arrivals
 from backend.rounds.pairing.asking import ask, note_questions, withdraw
-from backend.rounds.pairing.choosing import choose_questions, fit_projection, load_catalogue
+from backend.rounds.pairing.choosing import PairingArrays, choose_questions, fit_projection, load_catalogue
 from backend.rounds.pairing.settling import CONFLICT, Settled, settle
 from backend.rounds.publishing import publish
 from backend.rounds.selection import Place
 from backend.rounds.services import Services, options_of
-from backend.store import catalogue, pair_queries, projects, rounds, tasks
+from backend.store import catalogue, notes, pair_queries, projects, rounds, tasks
 from backend.store.tables import PairQueryRow, Round
 from backend.strategies.pairing import MODALITIES
 
@@ -30,7 +32,8 @@ def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, pro
     asked = pair_queries.every(store, project_id)
     settled = settled_pairs(services, project_id, asked, opened.number, options)
     arrays = load_catalogue(services, project_id)
-    if options.stream_buffer:
+    by_item = options.stream_mode == "item"
+    if options.stream_buffer and not by_item:
         arrays = arrays.buffered(options.stream_buffer, settled)
     known = arrays.known(settled)
     progress.counts |= {
@@ -48,34 +51,53 @@ def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, pro
     rounds.reach(store, opened.id, "saved", head=str(path.relative_to(store.data_dir)))
     progress("fitted")
 
-    unfinished = _unfinished(services, project_id, asked, settled)
-    chosen = choose_questions(
-        arrays,
-        head,
-        settled,
-        asked,
-        options,
-        schema.directions,
-        max(0, options.batch_size - len(unfinished)),
-        opened.seed,
-    )
-    note_questions(services, opened, chosen.questions)
-    if options.stream_buffer:
-        # Asked about or not, the buffer is done with. Its questions are noted, so a crash from here on loses none.
-        waiting = {int(n) for m in MODALITIES for n in arrays.numbers[m][arrays.states[m] == "buffer"]}
-        catalogue.set_state(store, project_id, waiting - chosen.kept, "dropped")
+    unfinished = _unfinished(services, project_id, asked, settled, one_to_one=options.one_to_one)
+    if by_item:
+        progress.counts["waiting"] = _choose_of_stream(services, opened, arrays, head, settled, asked, schema)
+    else:
+        count = max(0, options.batch_size - len(unfinished))
+        chosen = choose_questions(arrays, head, settled, asked, options, schema.directions, count, opened.seed)
+        note_questions(services, opened, chosen.questions)
+        if options.stream_buffer:
+            # Asked about or not, the buffer is done with. Its questions are noted: a crash from here on loses none.
+            waiting = {int(n) for m in MODALITIES for n in arrays.numbers[m][arrays.states[m] == "buffer"]}
+            catalogue.set_state(store, project_id, waiting - chosen.kept, "dropped")
     progress("selected")
 
     progress.counts["asked"] = ask(services, schema, project_id, opened.version, progress)
     progress("asked")
     places = _places(services, opened, settled)
     progress.counts |= {"queue": len(places), "batch": sum(place.role != "reserve" for place in places)}
-    if not places:
+    # Most arrivals of a stream ask nothing: the order in force is as good as it was.
+    as_before = by_item and all(place.role == "reserve" for place in places)
+    if not places or (as_before and rounds.in_force(store, projects.get(store, project_id))):
         rounds.close(store, opened.id, "empty")
         return
     published = publish(services, opened, schema, places, {}, progress)
     progress.counts["published"] = len(published)
     progress("cleared")
+
+
+def _choose_of_stream(
+    services: Services,
+    opened: Round,
+    arrays: PairingArrays,
+    head: ProjectionHead,
+    settled: Settled,
+    asked: Sequence[PairQueryRow],
+    schema: TaskSchema,
+) -> int:
+    """Judge what arrived and note the questions of it; tells how many items are left waiting."""
+    store, project_id = services.store, opened.project_id
+    options, note = options_of(projects.get(store, project_id)), f"stream {project_id}"
+    stored = notes.read(store, note)
+    arrival = judge_arrivals(arrays, head, settled, asked, options, schema.directions, opened.seed, stored)
+    note_questions(services, opened, arrival.choice.questions)
+    # A crash before the items are marked has them judged again, and those that are asked about left alone.
+    catalogue.set_state(store, project_id, arrival.judged - arrival.dropped, JUDGED)
+    catalogue.set_state(store, project_id, arrival.dropped, "dropped")
+    notes.write(store, note, arrival.stream)
+    return sum(int((arrays.states[m] == WAITING).sum()) for m in MODALITIES) - len(arrival.judged)
 
 
 def settled_pairs(
@@ -87,15 +109,15 @@ def settled_pairs(
 
 
 def _unfinished(
-    services: Services, project_id: int, asked: Sequence[PairQueryRow], settled: Settled
+    services: Services, project_id: int, asked: Sequence[PairQueryRow], settled: Settled, *, one_to_one: bool
 ) -> list[PairQueryRow]:
     """Open questions of rounds that were cut off, which count into this batch; those no longer needed are withdrawn.
 
-    A question is no longer needed once its item got a counterpart through another one.
+    A question is no longer needed once its item got the only counterpart it has through another one.
     """
     published = {r.number for r in rounds.of_project(services.store, project_id, "published")}
     still_open = [q for q in asked if q.answer == "open"]
-    idle = [q for q in still_open if q.item in settled.paired and q.purpose != CONFLICT]
+    idle = [q for q in still_open if one_to_one and q.item in settled.paired and q.purpose != CONFLICT]
     withdraw(services, project_id, idle)
     gone = {q.key for q in idle}
     return [q for q in still_open if q.key not in gone and q.round_number not in published]

@@ -67,17 +67,15 @@ def settle(
     )
     holder: dict[int, PairQueryRow] = {}
     for question in claims:
-        partner = written.get(question.key, 0) if question.answer == "written" else question.partner
-        if not partner:
-            continue
-        taken = [item for item in (partner, question.item) if item in holder]
-        pair = _pair(question.modality, question.item, partner)
-        if not one_to_one or not taken or pair in found.pairs:
-            found.pairs.setdefault(pair, question.key)
-            holder.setdefault(partner, question)
-            holder.setdefault(question.item, question)
-        else:
-            _contest(found, holder, verdicts, taken[0], question, pair)
+        for partner in _partners(question, written, one_to_one):
+            taken = [item for item in (partner, question.item) if item in holder]
+            pair = _pair(question.modality, question.item, partner)
+            if not one_to_one or not taken or pair in found.pairs:
+                found.pairs.setdefault(pair, question.key)
+                holder.setdefault(partner, question)
+                holder.setdefault(question.item, question)
+            else:
+                _contest(found, holder, verdicts, taken[0], question, pair)
     for question in asked:
         if question.answer == "unsure" and question.round_number >= round_number - 1:
             found.resting.add(question.item)
@@ -86,6 +84,15 @@ def settle(
             if question.round_number > round_number - COOL_DOWN:
                 found.resting.add(question.item)
     return found
+
+
+def _partners(question: PairQueryRow, written: Mapping[str, int], one_to_one: bool) -> list[int]:
+    """What the answer says belongs to the item; of several, the best alone where an item has one counterpart."""
+    if question.answer == "written":
+        given = [written.get(question.key, 0)]
+    else:
+        given = [question.partner, *([] if one_to_one else question.further_partners or [])]
+    return [partner for partner in given if partner]
 
 
 def _contest(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from backend.rounds.services import Services, options_of
 from backend.store import catalogue, pair_queries, rounds, tasks
-from backend.store.tables import Project
+from backend.store.tables import Project, Round
 from backend.strategies.pairing import MODALITIES
 
 # The first questions are asked once so many items of each modality are embedded, however many there are.
@@ -23,6 +23,8 @@ def due_pairing(services: Services, project: Project) -> str:
     if any(q.answer == "open" and q.round_number > last_number for q in asked):
         return "questions of a round that was cut off"
     embedded = sum(found.get(m, {}).get("embedded", 0) for m in MODALITIES)
+    if options.stream_mode == "item":
+        return _arrival_due(found, latest[0] if latest else None, embedded)
     if options.stream_buffer:
         return _stream_due(found, options.stream_buffer)
     if not all(found.get(m, {}).get("embedded", 0) for m in MODALITIES):
@@ -53,5 +55,14 @@ def _stream_due(found: Mapping[str, Mapping[str, int]], size: int) -> str:
     return f"the buffer of the stream is full: {waiting} items" if waiting >= size and ready else ""
 
 
+def _arrival_due(found: Mapping[str, Mapping[str, int]], latest: Round | None, embedded: int) -> str:
+    """Items wait to be judged, and something came since some of them could not be."""
+    waiting = sum(found.get(m, {}).get("buffer", 0) for m in MODALITIES)
+    ready = all(found.get(m, {}).get("embedded", 0) == _items(found.get(m, {})) for m in MODALITIES)
+    left = 0 if latest is None else int(latest.counts.get("waiting", 0))
+    news = waiting > left or (latest is not None and embedded > int(latest.counts.get("embedded", 0)))
+    return f"{waiting} items of the stream arrived" if waiting and ready and news else ""
+
+
 def _items(counts: Mapping[str, int]) -> int:
-    return sum(counts.get(state, 0) for state in ("pool", "buffer", "dropped"))
+    return sum(counts.get(state, 0) for state in ("pool", "buffer", "judged", "dropped"))

@@ -3,7 +3,15 @@
 from backend.strategies.pairing.base import PairStrategy
 from backend.strategies.pairing.conformal import CandidateCount, conformal_candidates
 from backend.strategies.pairing.pairs import MODALITIES, WHY, Pairs, PairSelection, Query, other
-from backend.strategies.pairing.streams import BufferedStream, ItemStream, buffer_pairs, farthest_of, item_figures
+from backend.strategies.pairing.streams import (
+    BufferedStream,
+    ItemStream,
+    arrival_figures,
+    buffer_pairs,
+    farthest_of,
+    item_figures,
+    item_queries,
+)
 
 __all__ = [
     "MODALITIES",
@@ -15,9 +23,11 @@ __all__ = [
     "PairStrategy",
     "Pairs",
     "Query",
+    "arrival_figures",
     "buffer_pairs",
     "conformal_candidates",
     "farthest_of",
     "item_figures",
+    "item_queries",
     "other",
 ]

@@ -11,9 +11,10 @@ import numpy as np
 
 from backend.errors import InvalidOption, PairsInvalid, StreamStateInvalid
 from backend.strategies.kernels.views import squared_euclidean
+from backend.strategies.pairing.base import Picks, queries_of
 from backend.strategies.pairing.covering import Coverage
 from backend.strategies.pairing.matching import Matching
-from backend.strategies.pairing.pairs import MODALITIES, Pairs, PairSelection
+from backend.strategies.pairing.pairs import MODALITIES, Pairs, PairSelection, Query
 from backend.strategies.pairing.spaces import Space
 
 # Paired items that distances are taken to at once.
@@ -99,6 +100,25 @@ def item_figures(
         anchors = own.rows(paired[begin : begin + ANCHOR_ROWS]).astype(np.float64)
         np.minimum(squared, squared_euclidean(vectors, anchors).min(axis=1), out=squared)
     return own.distance(squared), Matching.of(pairs, modality).best(items, 2).margin
+
+
+def arrival_figures(pairs: Pairs, modality: str, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As ``item_figures`` of any number of items; while nothing is paired the cover is the distance to the mean
+    direction of the modality, as in a cold start."""
+    cover, margin = np.empty(len(items)), np.empty(len(items))
+    for begin in range(0, len(items), ANCHOR_ROWS):
+        part = slice(begin, begin + ANCHOR_ROWS)
+        cover[part], margin[part] = item_figures(pairs, modality, items[part])
+    if not len(pairs.known) and len(items):
+        cover = Space.of(pairs, modality, "joint", "cosine").to_mean(pairs.present[modality])[items]
+    return cover, margin
+
+
+def item_queries(
+    pairs: Pairs, modality: str, items: np.ndarray, why: Sequence[str], cover: np.ndarray, candidates: int
+) -> list[Query]:
+    """Questions about some items, each with its candidates, best first."""
+    return queries_of(pairs, Picks(modality, items, why, {"cover": cover}), candidates) if len(items) else []
 
 
 @dataclass
@@ -251,6 +271,10 @@ class ItemStream:
         self.margins = {modality: _Recent(capacity) for modality in MODALITIES}
         self.rng = np.random.default_rng(seed)
 
+    def warming(self, modality: str) -> bool:
+        """The next item of the modality is decided on at random: too few are known to compare it with."""
+        return len(self.covers[modality].values) < self.WARM_UP
+
     def offer(self, modality: str, cover: float, margin: float) -> bool:
         """Whether to ask about an item with this distance to the nearest paired one and this margin.
 
@@ -275,7 +299,7 @@ class ItemStream:
 
     def _wants(self, modality: str, cover: float, margin: float) -> bool:
         covers, margins = self.covers[modality], self.margins[modality]
-        if len(covers.values) < self.WARM_UP:
+        if self.warming(modality):
             return bool(self.rng.random() < self.rate)
         if self.by_modality and self.radii[modality] < max(self.radii.values()):
             return False
