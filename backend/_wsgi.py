@@ -20,7 +20,8 @@ from backend import logs
 from backend.errors import MmalError
 from backend.model import MultimodalActiveLearner
 from backend.official_base import OLDEST_MAJOR, PACKAGE, official_base
-from backend.server.app import create_app, status_line, status_of
+from backend.server.app import create_app
+from backend.server.refusals import status_line, status_of
 from backend.server.request_ids import RequestIds
 from backend.settings import Settings, load_settings
 

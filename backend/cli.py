@@ -13,7 +13,13 @@ from backend.cli_backup import backup, restore
 from backend.cli_simulate import simulate
 from backend.errors import MmalError
 
-app = typer.Typer(help="Multimodal active learning for Label Studio.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Multimodal active learning for Label Studio.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Tokens are among the values of an unexpected failure's variables.
+    pretty_exceptions_show_locals=False,
+)
 project_app = typer.Typer(help="Create, attach and detach projects.", no_args_is_help=True)
 strategy_app = typer.Typer(help="See and switch acquisition strategies.", no_args_is_help=True)
 queue_app = typer.Typer(help="See the published queue, put skipped tasks back.", no_args_is_help=True)

@@ -11,6 +11,18 @@ class ConfigurationError(MmalError):
     """A setting, option or argument is wrong; nothing was changed."""
 
 
+class CredentialsMissing(ConfigurationError):
+    """Others could reach the web process, and no credentials are set."""
+
+
+class RequestInvalid(ConfigurationError):
+    """A request lacks a field, or has one of another kind than it must be."""
+
+
+class RequestTooLarge(ConfigurationError):
+    """A request asks for more at once than is answered."""
+
+
 class LabelStudioError(MmalError):
     """Something between this backend and Label Studio went wrong."""
 

@@ -64,6 +64,11 @@ def request_id(given: str) -> str:
     return given if SANE_ID.fullmatch(given) else uuid4().hex
 
 
+def known(name: str) -> str:
+    """A field of the block around the caller; empty where it has none."""
+    return str(_context.get().get(name, ""))
+
+
 class TextLines(logging.Formatter):
     """One line for a person, the ids in brackets at its end."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import ConfigurationError
@@ -39,11 +40,22 @@ class Settings(BaseSettings):
         validation_alias="BASIC_AUTH_PASS",
         description="Password that belongs to BASIC_AUTH_USER.",
     )
+    admin_token: SecretStr = Field(
+        SecretStr(""),
+        description="Token every request to the admin API must carry; empty: open on loopback, closed elsewhere.",
+    )
+    metrics_token: SecretStr = Field(
+        SecretStr(""), description="Token every request to /metrics must carry, instead of basic authentication."
+    )
+    behind_proxy: bool = Field(
+        False, description="true: a proxy in front asks for credentials, so MMAL_HOST may be any without ours."
+    )
     port: int = Field(9090, ge=0, le=65535, validation_alias="PORT", description="Port of the web process.")
     host: str = Field("127.0.0.1", description="Address the web process listens on; 0.0.0.0 in a container.")
     public_url: str = Field(
         "", description="Address at which Label Studio reaches this backend; empty: http://localhost:PORT."
     )
+    max_request_bytes: int = Field(64 * 2**20, ge=1024, description="Larger requests are refused with 413.")
     data_dir: Path = Field(Path("mmal-data"), description="Folder of everything that must survive a restart.")
     database_url: str = Field("", description="SQLAlchemy address of the store; empty: SQLite in MMAL_DATA_DIR.")
     encoder: str = Field(
@@ -86,6 +98,13 @@ class Settings(BaseSettings):
         description="For fault tests: the worker stands still at this point of a round; see docs/operations.md.",
     )
 
+    @field_validator("label_studio_url", "public_url")
+    @classmethod
+    def _no_credentials(cls, url: str) -> str:
+        if "@" in url.partition("?")[0]:
+            raise ValueError("the address must not carry a user name or password; tokens have settings of their own")
+        return url
+
     @property
     def backend_url(self) -> str:
         """Address that is written into Label Studio."""
@@ -107,7 +126,7 @@ class Settings(BaseSettings):
             rows.append(
                 (
                     variable,
-                    str(value if value is not None else ""),
+                    without_credentials(str(value if value is not None else "")),
                     "" if default is None else str(default),
                     field.description or "",
                 )
@@ -127,5 +146,15 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
-        raise ConfigurationError("Settings cannot be read: " + "; ".join(lines)) from error
+        lines = [
+            f"{'.'.join(map(str, e['loc']))} = {without_credentials(str(e['input']))!r}: {e['msg']}"
+            for e in error.errors()
+        ]
+        # Without the cause, which quotes the values as they are.
+        raise ConfigurationError("Settings cannot be read: " + "; ".join(lines)) from None
+
+
+def without_credentials(text: str) -> str:
+    """The same text with user names, passwords and tokens taken out of every address in it."""
+    text = re.sub(r"://\S*@", "://...@", text)
+    return re.sub(r"(?i)\b(\w*(?:password|passwd|token|secret|key))=[^&\s]+", r"\1=...", text)

@@ -2,84 +2,49 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from flask import Flask, Response, json
-from werkzeug.exceptions import HTTPException
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
 
 from backend import __version__
-from backend.errors import (
-    ConfigurationError,
-    ForeignPredictions,
-    LabelConfigUnsupported,
-    LabelStudioError,
-    MmalError,
-    ProjectUnknown,
-    StoreError,
-    TaskUnknown,
-)
 from backend.rounds.answering import Answerer
 from backend.rounds.services import Services
-from backend.server import admin, metrics, protocol
-from backend.server.authentication import require_basic_auth
+from backend.server import admin, metrics, protocol, refusals
+from backend.server.authentication import check_exposure, require_credentials
 from backend.server.request_ids import RequestIds, note_request
 from backend.settings import Settings, load_settings
 
-log = logging.getLogger(__name__)
 
-STATUS: list[tuple[type[MmalError], int]] = [
-    (ProjectUnknown, 404),
-    (TaskUnknown, 404),
-    (ForeignPredictions, 409),
-    (ConfigurationError, 400),
-    (LabelConfigUnsupported, 400),
-    (LabelStudioError, 502),
-    (StoreError, 503),
-]
+class _ShallowJson(DefaultJSONProvider):
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        try:
+            return super().loads(s, **kwargs)
+        except RecursionError:
+            raise ValueError("the JSON is nested too deeply") from None
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The Flask application of a web process; gunicorn calls this."""
+    """The Flask application of a web process; gunicorn calls this.
+
+    Raises
+    ------
+    CredentialsMissing
+        Others could reach it, and nothing tells them from Label Studio.
+    """
     settings = settings or load_settings()
+    check_exposure(settings)
     app = Flask("mmal")
+    app.json = _ShallowJson(app)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     services = Services(settings)
     app.extensions["mmal"] = (services, Answerer(services))
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]
     app.after_request(note_request)
-    app.before_request(require_basic_auth)
+    app.before_request(require_credentials)
     app.register_blueprint(protocol.routes)
     app.register_blueprint(admin.routes, url_prefix="/api")
     app.register_blueprint(metrics.routes)
-    app.register_error_handler(MmalError, _explain)
-    app.register_error_handler(HTTPException, _explain_http)
+    refusals.register(app)
     app.config["VERSION"] = __version__
     return app
-
-
-def _explain(error: MmalError) -> Response:
-    log.warning("%s: %s", type(error).__name__, error)
-    return refusal(status_of(error), str(error), type(error).__name__)
-
-
-def status_of(error: MmalError) -> int:
-    """The HTTP status that says the same."""
-    return next((code for kind, code in STATUS if isinstance(error, kind)), 500)
-
-
-def _explain_http(error: HTTPException) -> Response:
-    return refusal(error.code or 500, error.description or error.name, type(error).__name__)
-
-
-def refusal(status: int, message: str, kind: str) -> Response:
-    """An error with its words in the body and in the HTTP reason phrase.
-
-    Label Studio's dialogs show nothing of the body, only the reason phrase (docs/label-studio.md).
-    """
-    body: dict[str, Any] = {"error": kind, "detail": message}
-    return Response(json.dumps(body), status=status_line(status, message), mimetype="application/json")
-
-
-def status_line(status: int, message: str) -> str:
-    """Status and reason phrase, one short line of ASCII whatever the message."""
-    return f"{status} " + " ".join(message.split()).encode("ascii", "replace").decode()[:400]

@@ -10,6 +10,7 @@ from gunicorn.glogging import Logger
 
 from backend import logs
 from backend.server.app import create_app
+from backend.server.authentication import check_exposure
 from backend.server.opening import OpensWhenItCan
 from backend.settings import Settings
 
@@ -46,6 +47,10 @@ class WebProcess(BaseApplication):
             "errorlog": None,
             "loglevel": "warning",
             "logger_class": OurLines,
+            # Nobody who speaks the protocol needs more: a request line or header that does is answered with 400.
+            "limit_request_line": 4094,
+            "limit_request_fields": 64,
+            "limit_request_field_size": 8190,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -56,6 +61,13 @@ class WebProcess(BaseApplication):
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises
+    ------
+    CredentialsMissing
+        Others could reach it, and nothing tells them from Label Studio.
+    """
+    check_exposure(settings)
     logs.configure(settings)
     WebProcess(settings).run()

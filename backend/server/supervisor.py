@@ -11,6 +11,7 @@ from types import FrameType
 
 from backend import logs
 from backend.errors import StoreError
+from backend.server.authentication import check_exposure
 from backend.settings import Settings
 from backend.store import open_store
 
@@ -22,7 +23,14 @@ QUICK_DEATH = 5.0
 
 
 def supervise(settings: Settings) -> int:
-    """Run both processes until SIGTERM or SIGINT; returns the exit status."""
+    """Run both processes until SIGTERM or SIGINT; returns the exit status.
+
+    Raises
+    ------
+    CredentialsMissing
+        Before either is started: others could reach the web process.
+    """
+    check_exposure(settings)
     logs.configure(settings)
     # Once, before either process: both would otherwise wait for each other's migration.
     try:

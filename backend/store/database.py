@@ -81,7 +81,12 @@ def open_store(settings: Settings) -> Store:
     """
     with faults.space_needed(settings.data_dir):
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(settings.store_url, pool_pre_ping=settings.store_url.startswith("postgresql"))
+    engine = create_engine(
+        settings.store_url,
+        pool_pre_ping=settings.store_url.startswith("postgresql"),
+        # Errors are noted and shown; the values of a statement may hold addresses with signatures.
+        hide_parameters=True,
+    )
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_pragmas)
         event.listen(engine, "begin", _begin_at_once)
