@@ -11,7 +11,7 @@ import pytest
 BACKEND = Path(__file__).parents[1] / "backend"
 ROOMS = ("encoders", "labelstudio", "learners", "rounds", "server", "simulation", "store", "strategies")
 # What a room may import of this project, besides itself and what every room may.
-EVERYWHERE = {"errors", "blas_threads", "checked_options", "half_precision"}
+EVERYWHERE = {"errors", "json_reading", "blas_threads", "checked_options", "half_precision"}
 ALLOWED = {
     "learners": set(),
     "strategies": set(),

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from backend.errors import PairTaskInvalid
+from backend.json_reading import UNSTORABLE, storable
 from backend.labelstudio.pictures import decode_image
 from backend.labelstudio.schema import CANDIDATES_KEY, REASON_KEY, TaskSchema
 
@@ -42,8 +43,6 @@ _EXITS = (
     {"value": UNSURE, "html": "Cannot tell", "hotkey": "0"},
 )
 _CANDIDATE_KEYS = "12345678"
-# Neither PostgreSQL's JSON (NUL) nor UTF-8 (half a surrogate pair) can hold these.
-_UNSTORABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def query_task(
         "candidate_sims": [round(float(similarity), 6) for similarity in similarities],
         "model_version": model_version,
         "round": round_number,
-        REASON_KEY: _storable(reason),
+        REASON_KEY: storable(reason),
     }
     size = len(json.dumps(data, ensure_ascii=False).encode())
     if size > MAX_TASK_BYTES:
@@ -160,7 +159,7 @@ def _check_candidates(query: PairItem, candidates: Sequence[PairItem], similarit
     if not ids:
         raise PairTaskInvalid(f"candidate_ids = []: query {query.id!r} has nothing to choose from. Give at least one")
     for field, identifier in (("query_id", query.id), *(("candidate_ids", identifier) for identifier in ids)):
-        if not isinstance(identifier, str) or not identifier.strip() or _UNSTORABLE.search(identifier):
+        if not isinstance(identifier, str) or not identifier.strip() or UNSTORABLE.search(identifier):
             raise PairTaskInvalid(f"{field} = {identifier!r}: give every item an id of printable characters")
         if identifier in (NONE, UNSURE):
             raise PairTaskInvalid(f"{field} = {identifier!r} stands for an answer: give the item another id")
@@ -174,7 +173,7 @@ def _check_candidates(query: PairItem, candidates: Sequence[PairItem], similarit
 
 
 def _shown_query(schema: TaskSchema, modality: Modality, query: PairItem) -> str:
-    content = _storable(query.content)
+    content = storable(query.content)
     if not content.strip():
         raise PairTaskInvalid(f"query {query.id!r} has no content: leave it out of the round")
     # A HyperText pane would read "<" as markup.
@@ -199,13 +198,9 @@ def _shown(item: PairItem, modality: Modality) -> str:
                 " option. Give its thumbnail(...)"
             )
         return f'<span class="al-thumb" role="img" style="background-image:url(\'{item.content}\')"></span>'
-    words = _storable(item.content).strip()
+    words = storable(item.content).strip()
     if not words:
         raise PairTaskInvalid(f"candidate {item.id!r} has no words: leave it out")
     if len(words) > SHOWN_CHARACTERS:
         words = words[: SHOWN_CHARACTERS - 1].rstrip() + "…"
     return f'<span class="al-caption">{html.escape(words)}</span>'
-
-
-def _storable(text: str) -> str:
-    return _UNSTORABLE.sub("", text)

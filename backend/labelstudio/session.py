@@ -18,6 +18,7 @@ import requests
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from backend.errors import LabelStudioRefused, LabelStudioUnreachable, TokenRefused
+from backend.json_reading import read_json
 
 log = logging.getLogger(__name__)
 
@@ -258,7 +259,8 @@ def _raise_for_status(answer: requests.Response, what: str, kind: TokenKind, url
     if status < 300:
         return
     if 300 <= status < 400:
-        target = answer.headers.get("Location", "?")
+        # Without what comes after the path, which may be a signature.
+        target = answer.headers.get("Location", "").partition("?")[0]
         raise LabelStudioRefused(
             f"{what}: {url} redirects to {target}. Set LABEL_STUDIO_URL to the address it redirects to",
             status=status,
@@ -282,7 +284,7 @@ def _decode(answer: requests.Response, what: str) -> Any:
     if not answer.content:
         return None
     try:
-        return answer.json()
+        return read_json(answer.content)
     except ValueError:
         kind = answer.headers.get("Content-Type", "unknown")
         raise LabelStudioRefused(

@@ -108,7 +108,8 @@ class Answerer:
 
 def _task_id(task: Mapping[str, Any]) -> int | None:
     value = task.get("id")
-    return value if isinstance(value, int) else None
+    # Numbers that a database can count to.
+    return value if type(value) is int and 0 < value < 2**63 else None
 
 
 def _margin(p: np.ndarray, schema: TaskSchema) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from backend.errors import OptionsInvalid
+from backend.json_reading import read_json
 from backend.labelstudio.schema import TaskSchema
 from backend.strategies import create_strategy
 
@@ -23,7 +23,7 @@ EXAMPLE = '{"strategy": "bmmal", "batch_size": 40}'
 class ProjectOptions(BaseModel):
     """What an admin may set for a project; the defaults serve without setting any."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     strategy: str = Field("auto", description="Acquisition strategy; `mmal strategy list` shows all.")
     strategy_options: dict[str, Any] = Field(default_factory=dict, description="Options of the strategy.")
@@ -99,8 +99,8 @@ def parse_extra_params(value: Any) -> dict[str, Any]:
         if not text or text == FORM_ARTEFACT:
             return {}
         try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
+            value = read_json(text)
+        except ValueError:
             raise OptionsInvalid(f"extra_params = {text[:80]!r} is not JSON. Write for example {EXAMPLE}") from None
     if value is None:
         return {}
@@ -143,6 +143,11 @@ def change_options(
         options = ProjectOptions(**merged)
     except ValidationError as error:
         raise OptionsInvalid(_explain(error)) from error
+    for reserved in ("name", "balance", "audit_share"):
+        if reserved in options.strategy_options:
+            raise OptionsInvalid(
+                f"strategy_options.{reserved} is no option of a strategy. Set {reserved} itself, or not"
+            )
     strategy = create_strategy(options.strategy, balance=options.balance, **options.strategy_options)
     if schema is not None:
         _check_learner(options, schema)

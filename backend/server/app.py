@@ -8,6 +8,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from backend import __version__
+from backend.json_reading import read_json
 from backend.rounds.answering import Answerer
 from backend.rounds.services import Services
 from backend.server import admin, metrics, protocol, refusals
@@ -16,12 +17,9 @@ from backend.server.request_ids import RequestIds, note_request
 from backend.settings import Settings, load_settings
 
 
-class _ShallowJson(DefaultJSONProvider):
+class _GuardedJson(DefaultJSONProvider):
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
-        try:
-            return super().loads(s, **kwargs)
-        except RecursionError:
-            raise ValueError("the JSON is nested too deeply") from None
+        return read_json(s)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -35,7 +33,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or load_settings()
     check_exposure(settings)
     app = Flask("mmal")
-    app.json = _ShallowJson(app)
+    app.json = _GuardedJson(app)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     services = Services(settings)
     app.extensions["mmal"] = (services, Answerer(services))

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Blueprint, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
 
+from backend.errors import RequestInvalid, RequestTooLarge
 from backend.model import MultimodalActiveLearner
 from backend.rounds.answering import Answerer
 from backend.rounds.publishing import live_version
@@ -15,6 +16,9 @@ from backend.rounds.services import Services
 from backend.store import notes, projects
 
 routes = Blueprint("protocol", __name__)
+# Label Studio asks for the tasks of one page at a time; its largest action has 5,000.
+MOST_TASKS = 10_000
+LONGEST_ACTION = 64
 
 
 def _shared() -> tuple[Services, Answerer]:
@@ -25,6 +29,17 @@ def _shared() -> tuple[Services, Answerer]:
 def _body() -> dict[str, Any]:
     body = request.get_json(silent=True)
     return body if isinstance(body, dict) else {}
+
+
+def _tasks(body: dict[str, Any]) -> list[dict[str, Any]]:
+    tasks = body.get("tasks") or []
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise RequestInvalid('tasks is no list of objects. Send for example {"tasks": [{"id": 1, "data": {}}]}')
+    if len(tasks) > MOST_TASKS:
+        raise RequestTooLarge(
+            f"tasks holds {len(tasks)} tasks, at most {MOST_TASKS} are answered at once. Send fewer"
+        )
+    return tasks
 
 
 @routes.get("/")
@@ -47,9 +62,8 @@ def setup() -> ResponseReturnValue:
 def predict() -> ResponseReturnValue:
     """One valid result a task."""
     body = _body()
-    model = MultimodalActiveLearner(body.get("project"), body.get("label_config"), _shared())
-    params = body.get("params") or {}
-    return jsonify(results=model.predict(body.get("tasks") or [], context=params.get("context")))
+    model = MultimodalActiveLearner(body.get("project"), str(body.get("label_config") or ""), _shared())
+    return jsonify(results=model.predict(_tasks(body)))
 
 
 @routes.post("/webhook")
@@ -63,7 +77,7 @@ def events_hook() -> ResponseReturnValue:
     """Our own webhook; it proves itself by a secret of this store."""
     secret = notes.events_secret(_shared()[0].store)
     given = request.headers.get("Authorization", "")
-    if not hmac.compare_digest(given.encode(), f"Bearer {secret}".encode()):
+    if not hmac.compare_digest(given.encode(errors="replace"), f"Bearer {secret}".encode()):
         return jsonify(detail="The Authorization header does not carry the secret of this backend's webhook."), 401
     return _note(_body())
 
@@ -71,7 +85,7 @@ def events_hook() -> ResponseReturnValue:
 def _note(body: dict[str, Any]) -> ResponseReturnValue:
     project = body.get("project")
     model = MultimodalActiveLearner(project.get("id") if isinstance(project, dict) else project, shared=_shared())
-    outcome = model.fit(str(body.get("action") or "UNKNOWN"), body)
+    outcome = model.fit(str(body.get("action") or "UNKNOWN")[:LONGEST_ACTION], body)
     return jsonify(outcome), 201 if outcome["status"] == "noted" else 202
 
 
