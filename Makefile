@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Under CI and without a terminal pip's bars are noise; on a terminal they are the progress.
 PIP_FLAGS := --disable-pip-version-check $(if $(CI),-q,)
 
-.PHONY: help browser services demo test test-quick lint bench install label-studio clean
+.PHONY: help browser services demo test test-quick fuzz lint audit bench install label-studio clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,7 +53,13 @@ test: install label-studio browser services ## all tests, the live ones against 
 test-quick: install services ## the tests that start no Label Studio
 	$(BIN)/pytest -n 2 -m "not live and not slow"
 
-lint: install ## ruff, mypy and hadolint
+fuzz: install ## many more requests to every route than the tests send; CASES=2000
+	MMAL_FUZZ_CASES=$(or $(CASES),2000) $(BIN)/pytest -q tests/server/test_fuzzing.py tests/rounds/test_fuzzed_json.py
+
+audit: install ## ask an advisory service about every installed package; says so where none can be asked
+	$(BIN)/python -m scripts.audit
+
+lint: install audit ## ruff, mypy, hadolint and the audit of dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -27,7 +27,7 @@ from backend.settings import Settings
 from backend.store import events, notes, projects, rounds, tasks
 from tests.live.pool import CONFIG
 
-CASES = int(os.environ.get("MMAL_FUZZ_CASES", "200"))
+CASES = int(os.environ.get("MMAL_FUZZ_CASES", "100"))
 SPECIFICATION = Path(__file__).parents[2] / "backend" / "server" / "openapi.yaml"
 DOCUMENT = yaml.safe_load(SPECIFICATION.read_text())
 PROJECT = 7
