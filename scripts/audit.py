@@ -55,17 +55,18 @@ def read_report(report: Any) -> Audit:
     """The report of ``pip-audit --format json``; anything else counts as nobody asked."""
     packages = report.get("dependencies", []) if isinstance(report, dict) else []
     packages = [package for package in packages if package.get("name") != OURS]
-    vulnerable = [
-        f"{package['name']} {package['version']}: {', '.join(found['id'] for found in package['vulns'])}"
-        f" (fixed in {', '.join(version for found in package['vulns'] for version in found['fix_versions']) or 'none'})"
-        for package in packages
-        if package.get("vulns")
-    ]
+    vulnerable = [_words(package) for package in packages if package.get("vulns")]
     return Audit(
         vulnerable,
         [package["name"] for package in packages if "skip_reason" not in package],
         [package["name"] for package in packages if "skip_reason" in package],
     )
+
+
+def _words(package: Any) -> str:
+    known = ", ".join(found["id"] for found in package["vulns"])
+    fixed = ", ".join(version for found in package["vulns"] for version in found["fix_versions"])
+    return f"{package['name']} {package['version']}: {known} (fixed in {fixed or 'none'})"
 
 
 def ask() -> Any:
