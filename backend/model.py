@@ -17,8 +17,6 @@ from backend.settings import load_settings
 from backend.store import events, projects
 
 _Base: Any = official_base()
-# What Label Studio's own database can count to.
-LARGEST_PROJECT_ID = 2**31 - 1
 
 
 @lru_cache
@@ -94,4 +92,4 @@ def read_project_id(value: str | int | None) -> int:
     """The number in what Label Studio calls a project: ``7``, ``"7"`` or ``"7.1795314306"``; 0 when there is none."""
     head = str(value or 0).split(".")[0]
     number = int(head) if head.isdecimal() and len(head) <= 10 else 0
-    return number if number <= LARGEST_PROJECT_ID else 0
+    return number if number <= projects.LARGEST_ID else 0

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from pydantic import SecretStr
 
 from backend import logs
 from backend.server.app import create_app
@@ -136,7 +137,9 @@ def test_an_id_that_could_spoil_a_line_is_replaced(web: FlaskClient, given: str)
 
 
 def test_refused_requests_have_an_id_too(tmp_path: Path) -> None:
-    guarded = create_app(Settings(data_dir=tmp_path, basic_auth_user="a")).test_client()
+    guarded = create_app(
+        Settings(data_dir=tmp_path, basic_auth_user="a", basic_auth_pass=SecretStr("b"))
+    ).test_client()
     answer = guarded.get("/metrics", headers={"X-Request-ID": "r1"})
     assert (answer.status_code, answer.headers["X-Request-ID"]) == (401, "r1")
 

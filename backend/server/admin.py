@@ -9,7 +9,6 @@ from flask import Blueprint, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from backend.errors import OptionsInvalid
-from backend.model import LARGEST_PROJECT_ID
 from backend.rounds.connecting import set_options
 from backend.rounds.services import Services
 from backend.rounds.status import project_status
@@ -17,7 +16,6 @@ from backend.store import projects
 from backend.strategies import describe, strategy_names
 
 routes = Blueprint("admin", __name__)
-PROJECT = f"<int(max={LARGEST_PROJECT_ID}):project_id>"
 
 
 def _services() -> Services:
@@ -39,14 +37,14 @@ def list_projects() -> ResponseReturnValue:
     return jsonify([asdict(project_status(services, p)) for p in projects.every(services.store)])
 
 
-@routes.get(f"/projects/{PROJECT}")
+@routes.get("/projects/<int:project_id>")
 def show_project(project_id: int) -> ResponseReturnValue:
     """The state of one project."""
     services = _services()
     return jsonify(asdict(project_status(services, projects.get(services.store, project_id))))
 
 
-@routes.patch(f"/projects/{PROJECT}/options")
+@routes.patch("/projects/<int:project_id>/options")
 def change_project(project_id: int) -> ResponseReturnValue:
     """Change options, such as ``{"strategy": "bmmal", "batch_size": 40}``; in force with the next batch."""
     changes: Any = request.get_json(silent=True)
@@ -55,7 +53,7 @@ def change_project(project_id: int) -> ResponseReturnValue:
     return jsonify(set_options(_services(), project_id, changes, why="the admin API").model_dump())
 
 
-@routes.post(f"/projects/{PROJECT}/rounds")
+@routes.post("/projects/<int:project_id>/rounds")
 def start_round(project_id: int) -> ResponseReturnValue:
     """Ask for a round now."""
     services = _services()

@@ -13,9 +13,14 @@ from backend.store.tables import Lease, Project
 
 LONGEST_BACKOFF = 300.0
 
+LARGEST_ID = 2**31 - 1
+"""What Label Studio's database counts to; no database of ours could look larger numbers up."""
+
 
 def find(store: Store, project_id: int) -> Project | None:
     """The project, or None when it was never connected."""
+    if not 0 < project_id <= LARGEST_ID:
+        return None
     with store.reading() as session:
         return session.get(Project, project_id)
 
