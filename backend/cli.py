@@ -199,7 +199,7 @@ def status(
 
     services = _services()
     wanted = [projects.get(services.store, project)] if project else projects.every(services.store)
-    statuses = [project_status(services, p) for p in wanted]
+    statuses = [project_status(services, p, with_agreement=True) for p in wanted]
     if as_json:
         _print([asdict(s) for s in statuses])
         return

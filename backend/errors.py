@@ -191,6 +191,10 @@ class OptionsInvalid(ConfigurationError):
     """An option of a project has an unknown name or a value it cannot take."""
 
 
+class LabelModelUnsuited(ConfigurationError):
+    """A label model weighs answers of another kind than the project asks for, or its package is not installed."""
+
+
 class MediaError(MmalError):
     """A task's picture cannot be had; the task's other fields are unaffected. ``transient``: worth trying again."""
 

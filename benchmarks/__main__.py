@@ -17,6 +17,7 @@ BENCHMARKS = (
     ("benchmarks.ascmr", ("--scale", "0.3")),
     ("benchmarks.retrieval_map", ("--pairs", "2000")),
     ("benchmarks.alignment", ()),
+    ("benchmarks.annotators", ("tux12", "--seeds", "2", "--out", ".cache/annotators.json")),
     ("benchmarks.warm_start", ()),
     ("benchmarks.demo_saving", ("--seeds", "1")),
 )

@@ -136,17 +136,29 @@ def counted_answers(answers: Iterable[Answer]) -> list[Answer]:
 
     The latest ground truth alone where there is one; otherwise the latest of each annotator that is not a skip.
     """
-    done = sorted((a for a in answers if not a.was_cancelled), key=lambda a: (a.updated_at, a.annotation_id))
+    done = sorted((a for a in answers if not a.was_cancelled), key=_age)
     truths = [answer for answer in done if answer.ground_truth and answer.choices is not None]
     if truths:
         return truths[-1:]
+    return latest_answers(done)
+
+
+def latest_answers(answers: Iterable[Answer]) -> list[Answer]:
+    """What each annotator says of a task, oldest first: the last answer that is not a skip, where it is readable.
+
+    Annotations without an annotator count one by one.
+    """
     latest: dict[tuple[str, int], Answer] = {}
-    for answer in done:
+    for answer in sorted(answers, key=_age):
         by_annotator = answer.annotator_id is not None
         voter = ("annotator", answer.annotator_id) if by_annotator else ("annotation", answer.annotation_id)
-        latest[voter] = answer  # type: ignore[index]
-    readable = [answer for answer in latest.values() if answer.choices is not None]
-    return sorted(readable, key=lambda a: (a.updated_at, a.annotation_id))
+        if not answer.was_cancelled:
+            latest[voter] = answer  # type: ignore[index]
+    return sorted((answer for answer in latest.values() if answer.choices is not None), key=_age)
+
+
+def _age(answer: Answer) -> tuple[datetime, int]:
+    return answer.updated_at, answer.annotation_id
 
 
 def _normal(choices: tuple[str, ...], multi_label: bool) -> tuple[str, ...]:

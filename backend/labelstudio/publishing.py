@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from backend.errors import LabelStudioRefused, PublishRefused, UnknownTasks
-from backend.labelstudio.reading import TaskReading
+from backend.labelstudio.reading import IDS_A_CALL, TaskReading
 from backend.labelstudio.session import in_chunks
 
 _WRITE_TIMEOUT = 600.0
@@ -88,6 +88,31 @@ class Publishing(TaskReading):
         """Delete one prediction in a call short enough not to hold up annotators; False when it was gone."""
         try:
             self.http.request("DELETE", f"/api/predictions/{prediction_id}/")
+        except LabelStudioRefused as refused:
+            if refused.status == 404:
+                return False
+            raise
+        return True
+
+    def overlaps(self, project_id: int, task_ids: Iterable[int]) -> dict[int, int]:
+        """Task -> how many annotators have to answer it until Label Studio counts it as done; gone ones left out."""
+        found: dict[int, int] = {}
+        for chunk in in_chunks(sorted(set(task_ids)), IDS_A_CALL):
+            for page in self._pages_by_id(project_id, [], "id,overlap", len(chunk), only=chunk):
+                found.update((int(row["id"]), int(row["overlap"])) for row in page)
+        return found
+
+    def set_overlap(self, task_id: int, overlap: int, *, done: bool) -> bool:
+        """Have a task answered by so many annotators; False when it is gone.
+
+        Parameters
+        ----------
+        done
+            Whether it has as many answers: Label Studio only counts again when an annotation comes or goes, and a
+            task that it takes for done is served to nobody.
+        """
+        try:
+            self.http.request("PATCH", f"/api/tasks/{task_id}/", body={"overlap": overlap, "is_labeled": done})
         except LabelStudioRefused as refused:
             if refused.status == 404:
                 return False

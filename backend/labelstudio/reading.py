@@ -19,7 +19,7 @@ from backend.labelstudio.session import Session, in_chunks
 _LIGHT = "id,data,updated_at"
 # `include` also trims the nested annotations, so their fields must be listed with the task's.
 _WITH_ANNOTATIONS = _LIGHT + ",annotations,result,completed_by,was_cancelled,ground_truth,task"
-_IDS_A_CALL = 400  # keeps the address below 8 kB, the limit of common proxies
+IDS_A_CALL = 400  # keeps the address below 8 kB, the limit of common proxies
 _PAGE_BYTES = 32_000_000
 _PAGE_TIMEOUT = 180.0
 _RUN = 16  # neighbouring tasks a random point of a sample
@@ -73,7 +73,7 @@ class TaskReading:
         self, project_id: int, ids: Iterable[int], include: str, with_annotations: bool
     ) -> dict[int, TaskSnapshot]:
         found: dict[int, TaskSnapshot] = {}
-        for chunk in in_chunks(sorted(set(ids)), _IDS_A_CALL):
+        for chunk in in_chunks(sorted(set(ids)), IDS_A_CALL):
             for page in self._pages_by_id(project_id, [], include, len(chunk), with_annotations, chunk):
                 found.update((snapshot.id, snapshot) for snapshot in map(TaskSnapshot.read, page))
         return found

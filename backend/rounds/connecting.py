@@ -13,6 +13,7 @@ from typing import Any
 from backend.errors import ConfigurationError, ForeignPredictions, MmalError
 from backend.labelstudio import project_setup
 from backend.labelstudio.schema import REASON_KEY, TaskSchema
+from backend.rounds.opinions import withdraw_opinions
 from backend.rounds.options import ProjectOptions, change_options, parse_extra_params
 from backend.rounds.publishing import live_version
 from backend.rounds.services import Services, options_of, schema_of
@@ -38,6 +39,8 @@ QUEUE_OPTIONS = (
     "alignment_loss",
     "stream_buffer",
     "stream_keep",
+    "label_model",
+    "opinions",
 )
 
 
@@ -213,6 +216,7 @@ def _detach(services: Services, project_id: int) -> None:
     projects.remember(store, project_id, state="detaching", round_requested="", version="")
     client.write_field(project_id, sorted(tasks.with_reason(store, project_id)), REASON_KEY, "")
     tasks.set_reason(store, project_id, tasks.with_reason(store, project_id), "")
+    withdraw_opinions(services, project_id)
     project_setup.detach(
         client, project_id, services.settings.backend_url, project.original, our_versions(services, project_id)
     )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from backend.errors import OptionsInvalid
 from backend.json_reading import read_json
 from backend.labelstudio.schema import TaskSchema
+from backend.rounds.label_models import LabelModel, check_label_model
 from backend.strategies import create_strategy
 
 # What Label Studio's model form turns an object into when it is opened and saved.
@@ -72,6 +73,15 @@ class ProjectOptions(BaseModel):
     )
     stream_rate: float = Field(
         0.1, gt=0, le=1, description="Pairing, mode item: share of the arriving items that is asked about."
+    )
+    label_model: LabelModel = Field(
+        "majority", description="How several answers become a label: majority, dawid_skene, one_coin (crowd-kit)."
+    )
+    opinions: int = Field(
+        0,
+        ge=0,
+        le=50,
+        description="Answers a task may gather while its annotators disagree; 0: no more are asked for.",
     )
     control: str | None = Field(None, description="Choices control to learn, where the label config has several.")
 
@@ -148,8 +158,14 @@ def change_options(
             raise OptionsInvalid(
                 f"strategy_options.{reserved} is no option of a strategy. Set {reserved} itself, or not"
             )
+    if options.opinions in (1, 2):
+        raise OptionsInvalid(
+            f"opinions = {options.opinions} asks nobody: annotators can disagree when two answers are there."
+            " Use 3 or more, or 0 to ask for no further opinion"
+        )
     strategy = create_strategy(options.strategy, balance=options.balance, **options.strategy_options)
     if schema is not None:
+        check_label_model(options.label_model, schema)
         _check_learner(options, schema)
         _check_form(options, schema)
         strategy.check(

@@ -18,8 +18,10 @@ from backend.errors import MmalError
 from backend.labelstudio.schema import TaskSchema
 from backend.learners import LateFusionHead
 from backend.rounds import measures
+from backend.rounds.deciding import decide_labels
 from backend.rounds.fitting import RoundArrays, likeliest_answer, load_arrays
 from backend.rounds.models import fit_model
+from backend.rounds.opinions import ask_opinions
 from backend.rounds.pairing.round import run_pairing_round
 from backend.rounds.publishing import clear_away, publish
 from backend.rounds.selection import Place, choose_queue
@@ -164,6 +166,8 @@ def _run(services: Services, opened: Round, progress: Progress) -> None:
     if schema.kind == "pairing":
         run_pairing_round(services, opened, schema, progress)
         return
+    decide_labels(services, project.id, schema, options)
+    ask_opinions(services, project.id)
     arrays = load_arrays(services, project.id, schema)
     labelled = int(arrays.labelled.sum())
     progress.counts |= {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from backend.errors import TaskUnknown
@@ -10,6 +11,9 @@ from backend.rounds.reasons import sentence
 from backend.rounds.services import Services, schema_of
 from backend.rounds.status import ProjectStatus, describe_age
 from backend.store import projects, rounds
+
+# Annotators and classes in a line of `mmal status`; --json has all of them.
+LISTED = 6
 
 
 def status_lines(status: ProjectStatus) -> list[str]:
@@ -30,6 +34,7 @@ def status_lines(status: ProjectStatus) -> list[str]:
     if status.items:
         held = ", ".join(f"{c.get('embedded', 0)} {modality}s" for modality, c in sorted(status.items.items()))
         lines.append(f"  catalogue  {held} embedded; {status.pairs} pairs at the last round")
+    lines += _agreement_lines(status)
     if status.round_running:
         lines.append(f"  running    a round, by {status.round_running}")
     if status.round_requested:
@@ -39,6 +44,26 @@ def status_lines(status: ProjectStatus) -> list[str]:
     if status.last_error:
         lines.append(f"  ERROR      {describe_age(status.last_error_at)}: {status.last_error}")
     return lines
+
+
+def _agreement_lines(status: ProjectStatus) -> list[str]:
+    lines = []
+    if status.opinions_waiting:
+        lines.append(f"  opinions   another one asked for on {status.opinions_waiting} tasks")
+    found = status.agreement
+    if found is not None:
+        alpha = "-" if found.alpha is None else f"{found.alpha:.2f}"
+        people = [f"{a.annotator}: {a.share:.0%} of {a.answers}" for a in found.annotators]
+        classes = [f"{c.choice}: {c.share:.0%} of {c.answers}" for c in found.classes]
+        lines.append(f"  agreement  alpha {alpha} on {found.tasks} tasks with several answers; lowest first:")
+        lines.append(f"    annotators  {_first(people)}")
+        lines.append(f"    classes     {_first(classes)}")
+    return lines
+
+
+def _first(items: Sequence[str]) -> str:
+    more = len(items) - LISTED
+    return ", ".join(items[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _time_left(seconds: float) -> str:

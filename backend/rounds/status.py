@@ -6,8 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from backend.errors import LabelConfigUnsupported
+from backend.rounds.agreement import Agreement, measure_agreement
+from backend.rounds.deciding import answers_of_several
 from backend.rounds.embedding import progress
-from backend.rounds.services import Services
+from backend.rounds.opinions import opinions_waiting
+from backend.rounds.services import Services, schema_of
 from backend.store import catalogue, leases, rounds, tasks
 from backend.store.tables import Project
 
@@ -17,6 +21,7 @@ class ProjectStatus:
     """The state of one project. Times are seconds since the epoch, 0 for never.
 
     items: of a pairing project, modality -> state -> number; pairs: known at the last round.
+    opinions_waiting: undecided tasks that one more annotator was asked for; agreement: only where it was asked for.
     """
 
     project_id: int
@@ -53,10 +58,18 @@ class ProjectStatus:
     last_error_at: float = 0.0
     items: dict[str, dict[str, int]] = field(default_factory=dict)
     pairs: int = 0
+    opinions_waiting: int = 0
+    agreement: Agreement | None = None
 
 
-def project_status(services: Services, project: Project) -> ProjectStatus:
-    """Read the state of a project from the store."""
+def project_status(services: Services, project: Project, *, with_agreement: bool = False) -> ProjectStatus:
+    """Read the state of a project from the store.
+
+    Parameters
+    ----------
+    with_agreement
+        Compare the annotators too, which reads every answer to tasks with several.
+    """
     store = services.store
     counts = tasks.counts(store, project.id, services.encoder_id)
     latest = rounds.of_project(store, project.id)
@@ -99,7 +112,21 @@ def project_status(services: Services, project: Project) -> ProjectStatus:
         last_error_at=project.last_error_at,
         items=catalogue.counts(store, project.id, services.encoder_id),
         pairs=int(in_force.counts.get("pairs", 0)) if in_force else 0,
+        opinions_waiting=len(opinions_waiting(services, project.id)),
+        agreement=_agreement(services, project) if with_agreement else None,
     )
+
+
+def _agreement(services: Services, project: Project) -> Agreement | None:
+    if not project.label_config:
+        return None
+    try:
+        schema = schema_of(project)
+    except LabelConfigUnsupported:
+        return None  # the state says so already
+    if schema.kind == "pairing":
+        return None
+    return measure_agreement(answers_of_several(services.store, project.id), multi_label=schema.multi_label)
 
 
 def describe_age(moment: float) -> str:

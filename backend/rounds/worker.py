@@ -24,6 +24,7 @@ from backend.rounds import measures
 from backend.rounds.connecting import attach_if_new
 from backend.rounds.embedding import embed_chunk, waiting
 from backend.rounds.messages import JsonSerializer
+from backend.rounds.opinions import ask_opinions
 from backend.rounds.pipeline import keep_in_force, run_round
 from backend.rounds.publishing import trim_live_rows
 from backend.rounds.services import Services, options_of
@@ -122,6 +123,7 @@ class Worker:
         self._reconciled.add(project_id)
         if report.serving != project.version:
             self._restore_version(project_id)
+        ask_opinions(self.services, project_id)
         self._label_studio_answers = True
         projects.record_success(self.services.store, project_id)
         request_if_due(self.services, project_id)

@@ -41,7 +41,7 @@ def list_projects() -> ResponseReturnValue:
 def show_project(project_id: int) -> ResponseReturnValue:
     """The state of one project."""
     services = _services()
-    return jsonify(asdict(project_status(services, projects.get(services.store, project_id))))
+    return jsonify(asdict(project_status(services, projects.get(services.store, project_id), with_agreement=True)))
 
 
 @routes.patch("/projects/<int:project_id>/options")

@@ -51,6 +51,8 @@ class Task(Base):
     ``image`` and ``text`` are the inputs; ``*_hash`` is the key of their vector, empty until it is embedded
     or when the modality is absent, in which case ``*_problem`` says why.
     ``embed_order`` is a uniform draw, so that what is embedded at any moment is a random sample of the pool.
+    ``overlap_asked``: how many annotators Label Studio was asked to give the task to, 0 where nobody asked;
+    ``overlap_before``: what that was before we raised it, 0 where we did not.
     """
 
     __tablename__ = "tasks"
@@ -68,6 +70,8 @@ class Task(Base):
     label: Mapped[list[str]] = mapped_column(default=list)
     restored: Mapped[bool] = mapped_column(default=False)
     reason: Mapped[str] = mapped_column(String(24), default="")
+    overlap_asked: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    overlap_before: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     deleted: Mapped[bool] = mapped_column(default=False)
     __table_args__ = (
         Index("tasks_to_embed", "project_id", "embedded_with", "embed_order"),

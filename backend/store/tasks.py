@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sqlalchemy import String, and_, cast, delete, func, or_, select, update
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
 from backend.store.database import Store
 from backend.store.tables import AnswerRow, Task, Vector
@@ -104,21 +105,44 @@ def remember(store: Store, project_id: int, inputs: Iterable[Inputs], *, urgent:
 
 
 def label(store: Store, project_id: int, labellings: Iterable[Labelling]) -> int:
-    """Replace the answers of these tasks; tells how many tasks are labelled differently now."""
+    """Replace the answers of these tasks; tells how many tasks are labelled differently now.
+
+    A labelled task whose answers are those we had keeps its label: a round may have decided it by more than them.
+    """
     pending = list(labellings)
     changed = 0
     with store.writing() as session:
         for start in range(0, len(pending), CHUNK):
             chunk = {item.task_id: item for item in pending[start : start + CHUNK]}
+            labelled = {task.task_id: task for task in session.scalars(_of(project_id, chunk))}
+            held = _held(session, project_id, chunk)
+            known = {
+                n for n, task in labelled.items() if task.label_kind != "none" and held.get(n) == _rows(chunk[n])
+            }
+            chunk = {task_id: item for task_id, item in chunk.items() if task_id not in known}
             session.execute(delete(AnswerRow).where(AnswerRow.project_id == project_id, AnswerRow.task_id.in_(chunk)))
             rows = [{**answer, "project_id": project_id} for item in chunk.values() for answer in item.answers]
             store.upsert(session, AnswerRow, rows, [c.name for c in AnswerRow.__table__.columns])
-            for task in session.scalars(_of(project_id, chunk)):
-                item = chunk[task.task_id]
-                if (task.label_kind, task.label) != (item.kind, item.label):
+            for task_id, item in chunk.items():
+                task = labelled.get(task_id)
+                if task is not None and (task.label_kind, task.label) != (item.kind, item.label):
                     task.label_kind, task.label, task.restored = item.kind, list(item.label), False
                     changed += 1
     return changed
+
+
+def _held(session: Session, project_id: int, task_ids: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
+    """Task -> the answers that are stored of it."""
+    held: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    chosen = select(AnswerRow).where(AnswerRow.project_id == project_id, AnswerRow.task_id.in_(list(task_ids)))
+    for row in session.scalars(chosen.order_by(AnswerRow.annotation_id)):
+        columns = (c.name for c in AnswerRow.__table__.columns if c.name != "project_id")
+        held[row.task_id].append({name: getattr(row, name) for name in columns})
+    return held
+
+
+def _rows(item: Labelling) -> list[dict[str, Any]]:
+    return sorted(map(dict, item.answers), key=lambda answer: answer["annotation_id"])
 
 
 def with_answers(store: Store, project_id: int) -> set[int]:
