@@ -29,7 +29,11 @@ from backend.learners.growing import GrowingLabels
 from backend.rounds.label_models import LabelModel, resolve_labels
 from backend.simulation.labelled_set import LabelledSet, named_set
 
-TEAMS = {"mixed": (0.95, 0.9, 0.8, 0.7, 0.55), "good": (0.95, 0.93, 0.9, 0.88, 0.85)}
+TEAMS = {
+    "good": (0.95, 0.93, 0.9, 0.88, 0.85),
+    "mixed": (0.95, 0.9, 0.8, 0.7, 0.55),
+    "weak": (0.8, 0.65, 0.6, 0.5, 0.4),
+}
 SYSTEMATIC = 0.5
 BUDGET = 300
 BATCH = 60
@@ -99,8 +103,10 @@ def spend(
     return resolved
 
 
-def measure(data: LabelledSet, team: str, seed: int, budget: int) -> list[dict[str, Any]]:
-    """All arms of one seed."""
+def measure(
+    data: LabelledSet, team: str, seed: int, budget: int, models: Sequence[str] = MODELS
+) -> list[dict[str, Any]]:
+    """All arms of one seed that combine answers by these models."""
     holdout = data.split("random", seed)
     rng = np.random.default_rng([seed, 7])
     answers = said(data.labels, len(data.classes), TEAMS[team], rng)
@@ -111,7 +117,7 @@ def measure(data: LabelledSet, team: str, seed: int, budget: int) -> list[dict[s
     outside = {m: x[holdout] for m, x in features.items()}
     learner = GrowingLabels(features, len(data.classes))
     rows = []
-    for arm in ARMS:
+    for arm in (arm for arm in ARMS if arm.model in models):
         labels = np.full(len(data), -1)
         for task, resolution in spend(arm, budget, order, answers, turns, data.classes).items():
             if resolution.choices:
@@ -125,10 +131,10 @@ def measure(data: LabelledSet, team: str, seed: int, budget: int) -> list[dict[s
     return rows
 
 
-def _cell(given: tuple[str, str, int, int, Path]) -> list[dict[str, Any]]:
-    name, team, seed, budget, cache = given
+def _cell(given: tuple[str, str, int, int, Sequence[str], Path]) -> list[dict[str, Any]]:
+    name, team, seed, budget, models, cache = given
     with one_thread_if(True):
-        return measure(named_set(name, cache, "packaged"), team, seed, budget)
+        return measure(named_set(name, cache, "packaged"), team, seed, budget, models)
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -154,7 +160,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     known = {(r["set"], r["team"], r["arm"]): r for r in found}
     lines = ["| " + " | ".join(["combined by", *(f"{name}, {team} team" for name, team in places)]) + " |"]
     lines.append("|---" * (len(places) + 1) + "|")
-    for arm in ARMS:
+    for arm in (arm for arm in ARMS if any(r["arm"] == arm.name for r in found)):
         cells = []
         for place in places:
             r = known[(*place, arm.name)]
@@ -174,12 +180,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--budget", type=int, default=BUDGET, help="answers paid for")
     parser.add_argument("--teams", nargs="*", default=list(TEAMS), choices=list(TEAMS))
+    parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=Path(".cache"), help="where sets and vectors are kept")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/annotators.json"))
     given = parser.parse_args()
     cells = [
-        (n, t, s, given.budget, given.cache) for s in range(given.seeds) for n in given.datasets for t in given.teams
+        (n, t, s, given.budget, given.models, given.cache)
+        for s in range(given.seeds)
+        for n in given.datasets
+        for t in given.teams
     ]
     rows: list[dict[str, Any]] = []
     facts = {"budget": given.budget, "systematic": SYSTEMATIC, "teams": {name: TEAMS[name] for name in given.teams}}
