@@ -86,11 +86,11 @@ def test_disagreement_is_settled_by_one_more_annotator(
         loop.wait_for_version()
         team = [loop.client, *(label_studio.client(account) for account in annotators(3))]
         split, agreed, truth = loop.task_ids[:3]
+        starred = team[3].submit(truth, loop.schema, ["grey"])
+        loop.client.update_annotation(starred["id"], ground_truth=True)
         for task_id, words in ((split, ("warm", "cold")), (agreed, ("grey", "grey")), (truth, ("warm", "cold"))):
             for person, word in zip(team, words, strict=False):
                 person.submit(task_id, loop.schema, [word])
-        starred = team[3].submit(truth, loop.schema, ["grey"])
-        loop.client.update_annotation(starred["id"], ground_truth=True)
 
         def labels() -> dict[int, str]:
             rows = tasks.vector_rows(loop.services.store, loop.project_id, loop.services.encoder_id)
