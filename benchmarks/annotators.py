@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/annotators.json"))
     given = parser.parse_args()
     cells = [
-        (n, t, s, given.budget, given.models, given.cache)
+        (n, t, s, given.budget, ["majority", *given.models], given.cache)
         for s in range(given.seeds)
         for n in given.datasets
         for t in given.teams
