@@ -30,7 +30,7 @@ from backend.rounds.publishing import trim_live_rows
 from backend.rounds.services import Services, options_of
 from backend.rounds.sync import sync_project
 from backend.rounds.triggers import request_if_due
-from backend.store import catalogue, events, heartbeats, leases, projects, tasks
+from backend.store import catalogue, events, faults, heartbeats, leases, projects, tasks
 from backend.store.tables import Project
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 EMBED_SECONDS = 20.0
 TRIM_SECONDS = 60.0
 BEAT_SECONDS = 5.0
+CHECK_SECONDS = 60.0
 # After the store refused: how long nothing is asked of it.
 STORE_PAUSE = 5.0
 # A team submits several answers a second; Label Studio is not asked after each.
@@ -79,6 +80,7 @@ class Worker:
         self._stop = threading.Event()
         self._store_refused = float("-inf")
         self._beaten = float("-inf")
+        self._checked = time.monotonic()
         self._label_studio_answers: bool | None = None
         self._trimmed: dict[int, float] = {}
         self._reconciled: set[int] = set()
@@ -181,6 +183,9 @@ class Worker:
         if time.monotonic() - self._beaten >= BEAT_SECONDS:
             heartbeats.beat(self.services.store, self.holder, self._label_studio_answers)
             self._beaten = time.monotonic()
+        if time.monotonic() - self._checked >= CHECK_SECONDS:
+            faults.check(self.services.store.engine)
+            self._checked = time.monotonic()
 
     def look(self) -> None:
         """Turn what the store says into jobs."""

@@ -10,7 +10,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -141,6 +141,8 @@ def file_names(data_dir: Path) -> Iterator[str]:
 def check(engine: Engine) -> None:
     """Look for damage in every table of an SQLite file; other databases watch over themselves.
 
+    By a connection of its own: those in use hold pages in memory and do not see what became of them on disk.
+
     Raises
     ------
     StoreDamaged
@@ -149,8 +151,13 @@ def check(engine: Engine) -> None:
     path = sqlite_file(engine)
     if path is None:
         return
-    with engine.connect().execution_options(writes=False) as connection:
-        found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+    try:
+        with closing(sqlite3.connect(_read_write(path), uri=True, timeout=30)) as connection:
+            [found] = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        raise explain(error, path.parent) or error from error
+    if path.stat().st_size == 0:
+        found = "the file is empty"
     if found != "ok":
         raise StoreDamaged(f"The store {path} is damaged: {found}. {REMEDY}")
 
@@ -159,7 +166,7 @@ def _watch_file(engine: Engine, path: Path, data_dir: Path) -> None:
     def connect(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
         # Never made here: while a restore exchanges the files, a new empty one in its place would be taken for it.
         refuse_unfinished(data_dir)
-        arguments[0] = f"file:{quote(str(path.resolve()))}?mode=rw"
+        arguments[0] = _read_write(path)
         options["uri"] = True
 
     def note_file(connection: Any, record: Any) -> None:
@@ -173,6 +180,11 @@ def _watch_file(engine: Engine, path: Path, data_dir: Path) -> None:
     event.listen(engine, "do_connect", connect)
     event.listen(engine, "connect", note_file)
     event.listen(engine, "checkout", same_file)
+
+
+def _read_write(path: Path) -> str:
+    """The address that opens the file and never makes it."""
+    return f"file:{quote(str(path.resolve()))}?mode=rw"
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

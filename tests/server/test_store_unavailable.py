@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+import requests
 from flask.testing import FlaskClient
 from werkzeug.test import Client
 
 from backend.server.app import create_app
 from backend.server.opening import OpensWhenItCan
 from backend.settings import Settings
+from tests.live.backend_process import BackendProcess, wait_for
 from tests.server.test_protocol import setup_body
 
 
@@ -39,3 +42,37 @@ def test_a_web_process_that_starts_on_a_damaged_store_says_so_and_opens_it_once_
     assert database.read_bytes() == damaged
     database.write_bytes(sound)
     assert client.get("/health").status_code == 200
+
+
+def test_running_processes_tell_the_damage_and_go_on_by_themselves_after_a_restore(tmp_path: Path) -> None:
+    """As an operator meets it: no process is restarted. No Label Studio is needed, for no project is attached."""
+    archive = tmp_path / "backup.tar.gz"
+    environment = {"MMAL_LOG_FORMAT": "json", "MMAL_WEB_WORKERS": "2"}
+    with BackendProcess(tmp_path / "backend", "http://127.0.0.1:9", "token", environment) as backend:
+        database = backend.data_dir / "mmal.sqlite3"
+
+        def stores_up() -> set[str]:
+            text = requests.get(f"{backend.url}/metrics", timeout=30).text
+            return {line for line in text.splitlines() if line.startswith(("mmal_store_up", "mmal_workers"))}
+
+        wait_for("the worker's first sign of life", lambda: stores_up() == {"mmal_store_up 1.0", "mmal_workers 1.0"})
+        made = backend.cli("backup", str(archive))
+        assert made.returncode == 0, made.stderr
+        database.unlink()
+        refused = wait_for("a request to be refused", lambda: refusal_of(f"{backend.url}/api/projects"))
+        assert refused == "StoreDamaged"
+        wait_for("the worker to say so", lambda: "StoreDamaged; tried again in" in backend.log.read_text())
+
+        restored = backend.cli("restore", str(archive), "--replace")
+        assert restored.returncode == 0, restored.stderr
+        assert "what was there before is in" in restored.stdout
+        wait_for("both to go on", lambda: stores_up() == {"mmal_store_up 1.0", "mmal_workers 1.0"})
+        assert all(process.poll() is None for process in backend.processes.values())
+    for line in backend.log.read_text().splitlines():
+        json.loads(line)
+
+
+def refusal_of(url: str) -> str:
+    """The kind of failure a request is answered with; empty when it went through."""
+    answer = requests.get(url, timeout=30)
+    return str(answer.json()["error"]) if answer.status_code == 503 else ""

@@ -86,6 +86,16 @@ def test_damage_while_it_is_open_is_told_at_the_next_look(database: Path, damage
         tasks.live_ids(store, 1)
 
 
+@pytest.mark.parametrize("damage", [*DAMAGES, Path.unlink])
+def test_a_check_sees_damage_that_pages_in_memory_hide(database: Path, damage: Callable[[Path], None]) -> None:
+    store = open_store(Settings(data_dir=database.parent))
+    faults.check(store.engine)
+    assert len(tasks.live_ids(store, 1)) == 400
+    damage(database)
+    with pytest.raises(StoreDamaged):
+        faults.check(store.engine)
+
+
 def test_a_folder_with_an_unfinished_restore_is_refused(database: Path) -> None:
     (database.parent / faults.UNFINISHED_RESTORE).touch()
     with pytest.raises(StoreDamaged, match="cut off"):
