@@ -54,7 +54,7 @@ test-quick: install services ## the tests that start no Label Studio
 	$(BIN)/pytest -n 2 -m "not live and not slow"
 
 fuzz: install ## many more requests to every route than the tests send; CASES=2000
-	MMAL_FUZZ_CASES=$(or $(CASES),2000) $(BIN)/pytest -q tests/server/test_fuzzing.py
+	MMAL_FUZZ_CASES=$(or $(CASES),2000) $(BIN)/pytest -q tests/server/test_fuzzing.py tests/labelstudio/test_any_json.py
 
 audit: install ## ask an advisory service about every installed package; says so where none can be asked
 	$(BIN)/python -m scripts.audit

@@ -22,6 +22,8 @@ _NOTHING: Mapping[str, Any] = {}
 _context: ContextVar[Mapping[str, Any]] = ContextVar("log_context", default=_NOTHING)
 # Two lines a job, several jobs a minute, would bury what the rounds say.
 TALKATIVE = ("huey", "alembic")
+# These write the whole address of each picture, and its query may be a signature.
+INDISCREET = ("httpx", "httpcore")
 # What a proxy may choose: nothing that breaks a line or makes it long.
 SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 
@@ -34,7 +36,12 @@ def configure(settings: Settings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
     logging.captureWarnings(True)
-    for name in TALKATIVE:
+    quieten_libraries()
+
+
+def quieten_libraries() -> None:
+    """Whatever the level, lines of libraries that say too much are left out."""
+    for name in (*TALKATIVE, *INDISCREET):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
