@@ -40,8 +40,9 @@ def example_variables() -> dict[str, str]:
 
 def filled_in() -> dict[str, str]:
     """.env.example as a careful admin fills it in."""
-    secrets = {name: f"{name.lower().replace('_', '')}7" for name, value in example_variables().items() if not value}
-    return {**example_variables(), **secrets, "LABEL_STUDIO_USER_TOKEN": "0123456789abcdef" * 2 + "01234567"}
+    example = example_variables()
+    secrets = {name: f"{name.lower().replace('_', '')}7" for name in example if re.search("PASS|TOKEN", name)}
+    return {**example, **secrets, "LABEL_STUDIO_USER_TOKEN": "0123456789abcdef" * 2 + "01234567"}
 
 
 def dockerfile() -> list[tuple[str, str]]:

@@ -15,7 +15,10 @@ import jsonschema
 import psycopg
 import pytest
 
+from backend.errors import CredentialsMissing
 from backend.labelstudio.allowed_addresses import environment_allowing
+from backend.server.authentication import check_exposure
+from backend.settings import Settings
 from tests.container_files import (
     COMPOSE,
     REPOSITORY,
@@ -145,6 +148,20 @@ def test_label_studio_and_backend_get_a_database_each_that_the_other_cannot_ente
         for mine, theirs in ((address, studio["POSTGRE_NAME"]), (other, "backend")):
             with pytest.raises(psycopg.OperationalError, match="permission denied"):
                 psycopg.connect(mine.rpartition("/")[0] + f"/{theirs}")
+
+
+def test_the_web_process_may_listen_in_its_network_because_it_asks_for_a_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {**image_environment(), **SERVICES["web"]["environment"]}.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(_env_file=None)
+    assert settings.host == "0.0.0.0"
+    check_exposure(settings)
+    for name in ("BASIC_AUTH_USER", "BASIC_AUTH_PASS"):
+        monkeypatch.delenv(name)
+    with pytest.raises(CredentialsMissing):
+        check_exposure(Settings(_env_file=None))
 
 
 def test_every_mounted_file_is_there_and_can_be_run() -> None:
