@@ -11,7 +11,7 @@ from backend.strategies.base import LabelledStrategy, option
 from backend.strategies.kernels.coverage import cover, gaussian
 from backend.strategies.kernels.predicted_view import PredictedView
 from backend.strategies.kernels.sampling import priority_sample
-from backend.strategies.kernels.uncertainty import mean_margin
+from backend.strategies.kernels.uncertainty import mean_margin, rarity
 from backend.strategies.kernels.views import CentredView, View
 from backend.strategies.pool import Pool
 
@@ -24,11 +24,13 @@ JOINT_BATCHES = 5
 class Auto(LabelledStrategy):
     """Picks, one after the other, the record that best covers what is uncertain and not yet covered.
 
-    argmax_x of sum_i U_i [k(i, x) - m_i]_+ with U the margin uncertainty without temperature (multi-label: mean
-    over classes of 1 - abs(2q - 1)), k = exp(-(D2 + prediction_weight H2) / kernel_width), D2 the squared distance
-    on the centred view, H2 = |sqrt(p_i) - sqrt(p_x)|^2 that of the predictions (multi-label: left out, it was not
-    measured there), m_i the similarity of i to the nearest labelled record or earlier pick. So a label stands for
-    records that look alike and are taken for the same. If nothing is uncertain, U = 1 and it is plain coverage.
+    argmax_x of sum_i U_i [k(i, x) - m_i]_+ with U the margin uncertainty without temperature, times the expected
+    (n_c + 1)^-rarity of the record's class, n_c the labels that the class has (for a long tail). Several labels a
+    record: U the mean over classes of 1 - abs(2q - 1), no rarity and no H2, which were not measured there.
+    k = exp(-(D2 + prediction_weight H2) / kernel_width), D2 the squared distance on the centred view,
+    H2 = |sqrt(p_i) - sqrt(p_x)|^2 that of the predictions, m_i the similarity of i to the nearest labelled record or
+    earlier pick. So a label stands for records that look alike and are taken for the same. If nothing is uncertain,
+    U = 1 and it is plain coverage.
 
     The choice runs on behind the batch, up to max(200, 5 batches) or half of the candidates: the reserve is as
     diverse as the batch, whoever outruns the rounds. The rest of the pool follows by the gain that is left.
@@ -40,7 +42,7 @@ class Auto(LabelledStrategy):
     and a few vectors of length n; the features are read in chunks.
 
     Source: Bae et al., Uncertainty Herding, ICLR 2025, arXiv 2412.20644, with fixed kernel width and no temperature
-    (label_efficiency.md, recipe). H2 in the kernel and the joint reserve are ours.
+    (label_efficiency.md, recipe). H2 in the kernel, rarity as an expectation and the joint reserve are ours.
     """
 
     name: ClassVar[str] = "auto"
@@ -52,13 +54,16 @@ class Auto(LabelledStrategy):
     prediction_weight: float = option(
         0.5, "how much unlike predictions set records apart; 0: features alone", low=0.0, high=100.0
     )
+    rarity: float = option(
+        0.0, "how much records of classes with many labels count less; 0: not at all", low=0.0, high=4.0
+    )
     exact_below: int = option(10_000, "largest pool treated without sampling", low=0, high=20_000)
     sample_rows: int = option(8_000, "records that stand for the pool above that", low=100, high=20_000)
 
     def _pick(
         self, pool: Pool, count: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        uncertainty = mean_margin(pool.require_probabilities(), multi_label=pool.multi_label)
+        uncertainty = self._uncertainty(pool)
         free = pool.unlabelled
         if not uncertainty[free].max() > 0:
             uncertainty = np.ones(len(pool))
@@ -81,6 +86,13 @@ class Auto(LabelledStrategy):
         utilities[rows] = left + 1e-9 * uncertainty[rows]
         _line_up(utilities, rows, picks, gains)
         return picks[:count], utilities, {"gain": gains[:count]}
+
+    def _uncertainty(self, pool: Pool) -> np.ndarray:
+        probabilities = pool.require_probabilities()
+        uncertainty = mean_margin(probabilities, multi_label=pool.multi_label)
+        if pool.multi_label or not self.rarity:
+            return uncertainty
+        return uncertainty * rarity(probabilities, pool.labels[pool.labelled], self.rarity)
 
     def _view(self, pool: Pool) -> View:
         view = CentredView.of(pool.features)

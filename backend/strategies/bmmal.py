@@ -38,8 +38,9 @@ def coalition_value(
     out = np.empty(len(full))
     for begin in range(0, len(full), CHUNK_ROWS):
         part = slice(begin, begin + CHUNK_ROWS)
-        whole, under = full[part], np.asarray(probabilities[part], dtype=np.float64)
+        whole, under = full[part], probabilities[part]
         if multi_label:
+            under = np.asarray(under, dtype=np.float64)
             counted = whole >= 0.5
             counted[np.arange(len(whole)), whole.argmax(axis=1)] |= ~counted.any(axis=1)
             out[part] = (under * counted).sum(axis=1) / counted.sum(axis=1)
@@ -95,6 +96,8 @@ class Bmmal(LabelledStrategy):
 def concat_game(pool: Pool) -> tuple[np.ndarray, Values]:
     """(fused probabilities (n, C), coalition -> value (n,)) of the head on the concatenated features."""
     full = pool.require_probabilities()
+    # Looked for once and not for each coalition.
+    predicted = None if pool.multi_label else full.argmax(axis=1)
     values = {}
     for coalition in coalitions(pool.modalities):
         if coalition == frozenset(pool.modalities):
@@ -105,7 +108,7 @@ def concat_game(pool: Pool) -> tuple[np.ndarray, Values]:
             raise PoolInvalid(
                 f"coalition_probabilities lacks {sorted(coalition)}; 'bmmal' needs every subset of the modalities"
             )
-        values[coalition] = coalition_value(under, full, multi_label=pool.multi_label)
+        values[coalition] = coalition_value(under, full, multi_label=pool.multi_label, classes=predicted)
     return full, values
 
 

@@ -50,6 +50,10 @@ class LazyRows(Mapping[Key, np.ndarray]):
             raise KeyError(key)
         return self._compute(key, self._features)
 
+    def __contains__(self, key: object) -> bool:
+        # A mapping's own answer computes the array to throw it away.
+        return key in self._keys
+
     def __iter__(self) -> Iterator[Key]:
         return iter(self._keys)
 

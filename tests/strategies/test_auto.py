@@ -9,11 +9,12 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from backend.strategies import Pool, create_strategy
+from backend.strategies.kernels.herding import TIE
 
 SAMPLED = {"exact_below": 0, "sample_rows": 150}
 
 
-def recipe(pool: Pool, k: int, width: float, weight: float) -> list[int]:
+def recipe(pool: Pool, k: int, width: float, weight: float, rarity: float) -> list[int]:
     """The rule written out densely in float64 and summed over the whole pool, labelled rows too."""
     blocks = []
     for name in pool.modalities:
@@ -30,20 +31,24 @@ def recipe(pool: Pool, k: int, width: float, weight: float) -> list[int]:
     h2 = ((np.sqrt(p)[:, None] - np.sqrt(p)[None]) ** 2).sum(axis=2)
     kernel = np.exp(-(d2 + weight * h2) / width)
     top = np.sort(p, axis=1)
-    u = 1 - (top[:, -1] - top[:, -2])
+    counts = np.array([(pool.labels[pool.labelled] == c).sum() for c in range(p.shape[1])])
+    u = (1 - (top[:, -1] - top[:, -2])) * (p / (counts + 1.0) ** rarity).sum(axis=1)
     m = kernel[:, pool.labelled].max(axis=1)
     picks: list[int] = []
     for _ in range(k):
         gains = (u[:, None] * np.maximum(kernel - m[:, None], 0)).sum(axis=0)
         gains[pool.labelled] = -1
         gains[picks] = -1
-        picks.append(int(gains.argmax()))
+        picks.append(int(np.argmax(gains >= gains.max() * (1 - TIE))))
         m = np.maximum(m, kernel[:, picks[-1]])
     return picks
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("options", [{}, {"prediction_weight": 0.0}, {"kernel_width": 2.0, "prediction_weight": 3.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"prediction_weight": 0.0, "rarity": 0.5}, {"kernel_width": 2.0, "prediction_weight": 3.0, "rarity": 1.0}],
+)
 def test_picks_follow_the_formula_to_the_letter(make_pool, seed, options):
     def some_missing(features):
         features["image"][:30] = 0
@@ -51,10 +56,26 @@ def test_picks_follow_the_formula_to_the_letter(make_pool, seed, options):
 
     pool = make_pool(n=250, n_classes=6, n_labelled=25, seed=seed, change=some_missing)
     found = create_strategy("auto", **options).select(pool, 30, np.random.default_rng(0))
-    asked = {"kernel_width": 1.0, "prediction_weight": 0.5} | options
-    assert found.indices.tolist() == recipe(pool, 30, asked["kernel_width"], asked["prediction_weight"])
+    asked = {"kernel_width": 1.0, "prediction_weight": 0.5, "rarity": 0.0} | options
+    assert found.indices.tolist() == recipe(pool, 30, *asked.values())
     assert found.parts["gain"][0] == 1.0
     assert (np.diff(found.parts["gain"]) <= 1e-5).all()
+
+
+def test_of_two_records_equally_uncertain_the_one_of_a_rarer_class_comes_first(make_pool):
+    pool = make_pool(n=60, n_classes=4, n_labelled=20)
+    labels = np.where(np.arange(60) % 10, 0, 2)  # nine labels of class 0 for each of class 2
+    common, rare = pool.unlabelled[:2]
+    probabilities = np.tile(np.float32([1, 0, 0, 0]), (60, 1))
+    probabilities[common], probabilities[rare] = (0.6, 0.4, 0, 0), (0, 0, 0.6, 0.4)
+    pool = dataclasses.replace(pool, labels=labels, probabilities=probabilities)
+    # Far apart, so that each covers itself alone.
+    ranked = (
+        create_strategy("auto", kernel_width=1e-3, rarity=0.5)
+        .select(pool, 2, np.random.default_rng(0))
+        .indices.tolist()
+    )
+    assert ranked == [rare, common]
 
 
 @pytest.mark.parametrize("sampled", [{}, SAMPLED])

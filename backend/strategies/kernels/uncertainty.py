@@ -35,6 +35,13 @@ def entropy(probabilities: np.ndarray, *, multi_label: bool) -> np.ndarray:
     return _by_chunks(probabilities, "entropy", multi_label)
 
 
+def rarity(probabilities: np.ndarray, labels: np.ndarray, power: float) -> np.ndarray:
+    """Expected (n_c + 1)^-power of a record's class under its prediction, (n,): near 1 where it may be of a class
+    without a label, small where it is sure to be of one with many. labels: those given so far, class numbers."""
+    counts = np.bincount(labels, minlength=probabilities.shape[1])
+    return np.asarray(probabilities @ ((counts + 1.0) ** -power).astype(np.float32), dtype=np.float64)
+
+
 def _plogp(p: np.ndarray) -> np.ndarray:
     return p * np.log(np.where(p > 0, p, 1.0))
 
