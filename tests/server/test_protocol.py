@@ -158,7 +158,7 @@ def test_versions_health_and_metrics_answer_without_a_project(web: FlaskClient) 
 def test_metrics_name_each_attached_project(web: FlaskClient, services: Services) -> None:
     projects.remember(services.store, 7, state="attached")
     text = web.get("/metrics").text
-    for name in ("queue_remaining", "last_publish_age", "unsynced_labels", "rounds"):
+    for name in ("queue_remaining", "last_publish_age", "unsynced_labels", "labels"):
         assert f'mmal_{name}{{project="7"}}' in text
 
 
