@@ -132,6 +132,22 @@ class StoreInUse(ConfigurationError):
     """A worker is running on the store that would be replaced; nothing was changed."""
 
 
+class StoreUnreachable(StoreError):
+    """The database does not answer or refuses us; the work goes on once it does not."""
+
+
+class StoreAddressInvalid(ConfigurationError):
+    """MMAL_DATABASE_URL is no address of a store, or its driver is missing."""
+
+
+class QueueAddressInvalid(ConfigurationError):
+    """MMAL_QUEUE_URL is no address of a job queue, or its driver is missing."""
+
+
+class QueueUnreachable(MmalError):
+    """The job queue does not answer or refuses us."""
+
+
 class ProjectUnknown(MmalError):
     """The project was never connected to this backend."""
 

@@ -57,7 +57,16 @@ class Settings(BaseSettings):
     )
     max_request_bytes: int = Field(64 * 2**20, ge=1024, description="Larger requests are refused with 413.")
     data_dir: Path = Field(Path("mmal-data"), description="Folder of everything that must survive a restart.")
-    database_url: str = Field("", description="SQLAlchemy address of the store; empty: SQLite in MMAL_DATA_DIR.")
+    database_url: str = Field(
+        "",
+        repr=False,
+        description="postgresql://USER:PASSWORD@HOST/DATABASE as the store; empty: SQLite in MMAL_DATA_DIR.",
+    )
+    queue_url: str = Field(
+        "",
+        repr=False,
+        description="redis://:PASSWORD@HOST:6379/0 as the job queue of all workers; empty: hosts share none.",
+    )
     encoder: str = Field(
         "packaged",
         description="packaged, open_clip:NAME/PRETRAINED, open_clip:NAME:/path/to/file, import:module:function.",

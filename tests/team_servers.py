@@ -31,6 +31,8 @@ import redis
 from backend.labelstudio import process_guard
 from backend.labelstudio.local_server import free_port
 
+# `make test-team`: backends and Label Studio get databases of these servers, instead of SQLite.
+ON_POSTGRESQL = os.environ.get("MMAL_TEST_STORE", "sqlite") == "postgresql"
 START_SECONDS = 120.0
 REDIS_DATABASES = 4096
 # Where Debian and Ubuntu put the programs of each version; they are not on the path.
@@ -149,12 +151,19 @@ class PostgresServer(_Server):
             self._made = True
         super().start()
 
-    def new_database(self) -> str:
-        """Address of an empty database of its own: `postgresql://...`."""
+    def new_database(self, dump: Path | None = None) -> str:
+        """Address of a database of its own, `postgresql://...`: empty, or with what `dump` wrote."""
         name = f"mmal_{next(self._numbers)}"
         with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
+        if dump is not None:
+            psql = [str(self._programs / "psql"), "--quiet", "--set=ON_ERROR_STOP=1", f"--file={dump}"]
+            _run([*psql, self.address(name)], self.folder)
         return self.address(name)
+
+    def dump(self, address: str, path: Path) -> None:
+        """Write a database to a file, as SQL."""
+        _run([str(self._programs / "pg_dump"), "--no-owner", f"--file={path}", address], self.folder)
 
     def address(self, database: str) -> str:
         """Address of a database of this server."""
@@ -172,10 +181,8 @@ class PostgresServer(_Server):
             "--username", "mmal", "--pwfile", str(secret), "--auth", "scram-sha-256", "--encoding", "UTF8",
             "--locale", "C", "--locale-provider", "icu", "--icu-locale", "en-US", "--no-sync",
         ]  # fmt: skip
-        made = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        _run(command, self.folder)
         secret.unlink()
-        if made.returncode:
-            raise TeamServerError(f"initdb failed ({made.returncode}): {made.stderr.strip()}")
 
     def _command(self) -> list[str]:
         settings = [
@@ -253,6 +260,12 @@ def close_shared() -> None:
         if shared.cache_info().currsize:
             shared().close()
             shared.cache_clear()
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TeamServerError(f"{Path(command[0]).name} failed ({done.returncode}): {done.stderr.strip()}")
 
 
 def _postgres_programs() -> Path:

@@ -72,7 +72,7 @@ class LocalLabelStudio:
         self.executable = executable
         self.document_root = document_root.resolve() if document_root else None
         self.log_file = self.data_dir / "label-studio.log"
-        self._environment = dict(environment or {})
+        self.environment = dict(environment or {})
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
         self._personal_tokens: dict[str, str] = {}
@@ -240,7 +240,7 @@ class LocalLabelStudio:
                 "LOCAL_FILES_SERVING_ENABLED": "true",
                 "LOCAL_FILES_DOCUMENT_ROOT": str(self.document_root),
             }
-        return variables | self._environment
+        return variables | self.environment
 
     def _wait(self, timeout: float, progress: Progress | None, log_start: int) -> None:
         started = time.monotonic()

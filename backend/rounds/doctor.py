@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from backend.errors import ConfigurationError, MmalError, StoreError
 from backend.labelstudio.project_check import Finding, check_project
 from backend.rounds.services import Services, options_of
-from backend.rounds.status import ProjectStatus, describe_age, project_status
+from backend.rounds.status import describe_age, project_status
 from backend.store import faults, notes, projects
 from backend.store.tables import Project
 
@@ -67,11 +66,12 @@ def _project(services: Services, project: Project) -> Iterator[Finding]:
         events_secret=notes.events_secret(services.store),
         prefill=options_of(project).prelabel,
     )
-    yield from _loop(project, project_status(services, project))
+    yield from _loop(services, project)
 
 
-def _loop(project: Project, status: ProjectStatus) -> Iterator[Finding]:
-    late = time.time() - project.synced_at > MISSED_POLLS * options_of(project).poll_seconds
+def _loop(services: Services, project: Project) -> Iterator[Finding]:
+    status = project_status(services, project)
+    late = services.store.clock() - project.synced_at > MISSED_POLLS * options_of(project).poll_seconds
     yield Finding(
         not late,
         "worker",

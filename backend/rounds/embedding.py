@@ -94,7 +94,7 @@ def _note_progress(services: Services, project_id: int, count: int, seconds: flo
     name = f"embedding {project_id}"
     pace = count / max(seconds, 1e-6)
     before = notes.read(services.store, name).get("per_second", pace)
-    notes.write(services.store, name, {"per_second": 0.8 * before + 0.2 * pace, "at": time.time()})
+    notes.write(services.store, name, {"per_second": 0.8 * before + 0.2 * pace, "at": services.store.clock()})
 
 
 Outcome = dict[int, tuple[str, str]]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -70,11 +69,11 @@ def sync_project(services: Services, project_id: int, *, reconcile: bool = False
     else:
         _read_changes(services, project, schema, report)
     _compare_counts(services, project_id, schema, info, report)
-    now = time.time()
+    now = services.store.clock()
     fields: dict[str, Any] = {"watermark": _text(mark), "synced_at": now, "title": info.title, "problem": ""}
     if report.full:
         fields["reconciled_at"] = now
-    projects.remember(services.store, project_id, **fields)
+    projects.finish_sync(services.store, project, fields)
     if report.tasks or report.labels or report.deleted:
         log.info("project %s: sync found %s", project_id, asdict(report))
     return report

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from backend.rounds.pairing.triggers import due_pairing
 from backend.rounds.services import Services, options_of, schema_of
 from backend.store import projects, rounds, tasks
@@ -46,7 +44,7 @@ def _used_up(services: Services, project: Project, in_force: Round, counts: task
     fresh = counts.by_label.get("label", 0) - int(in_force.counts.get("labels", 0))
     if fresh >= options.batch_size:
         return f"{fresh} labels arrived, most of them from outside the batch"
-    if fresh > 0 and time.time() - project.published_at >= options.refresh_hours * 3600:
+    if fresh > 0 and services.store.clock() - project.published_at >= options.refresh_hours * 3600:
         return f"{fresh} labels arrived since the queue was published, more than {options.refresh_hours:g} h ago"
     return ""
 

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
-from huey import SqliteHuey
 from huey.consumer import Consumer
 
 from backend import logs
-from backend.errors import LabelStudioUnreachable, MmalError, StoreError, TokenRefused
+from backend.errors import LabelStudioUnreachable, MmalError, QueueUnreachable, StoreError, TokenRefused
 from backend.labelstudio.project_setup import remove_automatic_webhook
 from backend.rounds import measures
 from backend.rounds.connecting import attach_if_new
 from backend.rounds.embedding import embed_chunk, waiting
+from backend.rounds.job_queue import OneLine, in_words, open_queue
 from backend.rounds.messages import JsonSerializer
 from backend.rounds.opinions import ask_opinions
 from backend.rounds.pipeline import keep_in_force, run_round
@@ -42,6 +43,7 @@ BEAT_SECONDS = 5.0
 CHECK_SECONDS = 60.0
 # After the store refused: how long nothing is asked of it.
 STORE_PAUSE = 5.0
+QUEUE_PAUSE = 2.0
 # A team submits several answers a second; Label Studio is not asked after each.
 BETWEEN_LOOKS = 2.0
 
@@ -57,13 +59,9 @@ class Worker:
 
     def __init__(self, services: Services, hold: Callable[[str], None] = lambda point: None) -> None:
         self.services, self.hold = services, hold
-        self.holder = f"{socket.gethostname()}:{os.getpid()}"
-        self.huey = SqliteHuey(
-            "mmal",
-            filename=str(services.settings.data_dir / "jobs.sqlite3"),
-            results=False,
-            serializer=JsonSerializer(),
-        )
+        # Containers may share host name and process number.
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.huey = open_queue(services, JsonSerializer())
         self.jobs = {
             name: self.huey.task(name=name)(self._guarded(name, function))
             for name, function in {
@@ -87,16 +85,18 @@ class Worker:
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT."""
-        self.huey.flush()
         pulse = threading.Thread(target=self._pulse, name="pulse", daemon=True)
         pulse.start()
         log.info("worker %s started", self.holder)
-        # A job must start at once: the default would let an idle consumer sleep for ten seconds.
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(OneLine())
+        # A job must start at once: the default would let an idle consumer sleep for ten seconds. Redis wakes it by
+        # itself, and is left alone for longer when it does not answer.
         Consumer(
             self.huey,
             workers=self.services.settings.worker_threads,
             initial_delay=0.05,
-            max_delay=0.2,
+            max_delay=QUEUE_PAUSE if self.huey.storage.blocking else 0.2,
             periodic=False,
         ).run()
         self._stop.set()
@@ -113,8 +113,13 @@ class Worker:
 
     def sync(self, project_id: int) -> None:
         """Look at Label Studio; ask for a round where one is due."""
+        with self._lease("sync", project_id) as lease:
+            if lease is not None:
+                self._sync(project_id)
+
+    def _sync(self, project_id: int) -> None:
         project = projects.get(self.services.store, project_id)
-        old = time.time() - project.reconciled_at > self.services.settings.reconcile_hours * 3600
+        old = self.services.store.clock() - project.reconciled_at > self.services.settings.reconcile_hours * 3600
         reconcile = old or project_id not in self._reconciled
         report = sync_project(self.services, project_id, reconcile=reconcile)
         if reconcile:
@@ -170,10 +175,11 @@ class Worker:
                 continue
             try:
                 self._beat()
-                self.look()
+                with in_words(self.services.settings):
+                    self.look()
                 if self.services.settings.pulse_file:
                     self.services.settings.pulse_file.touch()
-            except StoreError as error:
+            except (StoreError, QueueUnreachable) as error:
                 self._store_refused = time.monotonic()
                 log.error("%s (%s; tried again in %.0f s)", error, type(error).__name__, STORE_PAUSE)
             except Exception:
@@ -189,24 +195,26 @@ class Worker:
 
     def look(self) -> None:
         """Turn what the store says into jobs."""
-        last, hints = events.peek(self.services.store)
+        seen, hints = events.peek(self.services.store)
         for project_id, actions in hints.items():
             self._hinted.add(project_id)
             self.services.tally.count(measures.EVENTS, project_id, by=actions.total())
             if actions["START_TRAINING"]:
                 projects.request_round(self.services.store, project_id, "Start Training was pressed", at_once=True)
-        if last:
-            events.forget(self.services.store, last)
+        if seen:
+            events.forget(self.services.store, seen)
+        # What another worker is at would only be turned away by its lease.
+        leased = leases.held_now(self.services.store, self.services.settings.lease_seconds)
         asked = self._asked_for()
         for project in projects.every(self.services.store, "new", "attached"):
             for job in self._wanted(project):
-                if (job, project.id) not in asked:
+                if (job, project.id) not in asked and f"{job} {project.id}" not in leased:
                     self.jobs[job](project.id)
                     if job == "sync":
                         self._hinted.discard(project.id)
 
     def _wanted(self, project: Project) -> list[str]:
-        now = time.time()
+        now = self.services.store.clock()
         if project.state == "new":
             return ["attach"] if now >= project.round_not_before else []
         wanted = []
@@ -269,6 +277,6 @@ class Worker:
             projects.record_failure(store, project_id, words, pause=job == "attach")
             if job == "sync":
                 # A look that failed waits for the next poll, like one that went through.
-                projects.remember(store, project_id, synced_at=time.time())
+                projects.remember(store, project_id, synced_at=store.clock())
         except StoreError as refused:
             log.error("project %s: the failure is in this log only: %s", project_id, refused)

@@ -89,7 +89,7 @@ class StoreCollector(Collector):
         yield GaugeMetricFamily(
             "mmal_worker_heartbeat_age_seconds",
             "Seconds since a worker last gave a sign of life",
-            time.time() - beats[0].at if beats else float("inf"),
+            self.store.clock() - beats[0].at if beats else float("inf"),
         )
         answers = GaugeMetricFamily(
             "mmal_label_studio_up", "Whether Label Studio answered the worker when last asked"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import and_, func, select, update
 
 from backend.store.database import Store
+from backend.store.engines import without_nul
 from backend.store.tables import CatalogueItem, Vector
 from backend.store.tasks import CHUNK
 
@@ -40,9 +40,9 @@ def add(store: Store, project_id: int, items: Iterable[NewItem], *, state: str =
 
     A known item keeps its number and its pairs; with a new content it is embedded again.
     """
-    pending = {item.item_id: item for item in items}
+    pending = {item.item_id: replace(item, content=without_nul(item.content)) for item in items}
     ids, changed = list(pending), 0
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         last = session.scalar(select(func.max(CatalogueItem.number)).where(CatalogueItem.project_id == project_id))
         number = last or 0
         for start in range(0, len(ids), CHUNK):
@@ -63,7 +63,7 @@ def add(store: Store, project_id: int, items: Iterable[NewItem], *, state: str =
                             written=item.written,
                             state=state,
                             embed_order=random.random(),
-                            added_at=time.time(),
+                            added_at=store.clock(),
                         )
                     )
                 elif (row.modality, row.content, row.state) != (item.modality, item.content, state):
@@ -157,7 +157,7 @@ def to_embed(store: Store, project_id: int, encoder_id: str, limit: int) -> list
 
 def embedded(store: Store, project_id: int, encoder_id: str, outcomes: Mapping[int, tuple[str, str, str]]) -> None:
     """Note number -> (content, hash, problem); an item whose content changed meanwhile keeps waiting."""
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         for number, (content, digest, problem) in outcomes.items():
             session.execute(
                 update(CatalogueItem)
@@ -172,7 +172,7 @@ def embedded(store: Store, project_id: int, encoder_id: str, outcomes: Mapping[i
 
 def retry_problems(store: Store, project_id: int) -> int:
     """Send every item that could not be read through the encoder again; tells how many."""
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         result = session.execute(
             update(CatalogueItem)
             .where(CatalogueItem.project_id == project_id, CatalogueItem.problem != "")
@@ -184,7 +184,7 @@ def retry_problems(store: Store, project_id: int) -> int:
 def set_state(store: Store, project_id: int, numbers: Iterable[int], state: str) -> None:
     """Put these items into a state."""
     pending = sorted(set(numbers))
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         for start in range(0, len(pending), CHUNK):
             session.execute(
                 update(CatalogueItem)

@@ -16,7 +16,7 @@ Key = tuple[str, tuple[str, ...]]
 
 def add(store: Store, amounts: Mapping[Key, float]) -> None:
     """Add to the sums, in one transaction; sorted, so that two processes never wait for each other in a ring."""
-    with store.writing() as session:
+    with store.statement() as session:
         for name, labels in sorted(amounts):
             row = {"name": name, "labels": json.dumps(labels), "value": amounts[name, labels]}
             statement = store.insert(CounterRow).values(row)

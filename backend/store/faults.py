@@ -21,7 +21,7 @@ from sqlalchemy import Engine, event, inspect
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 
-from backend.errors import StoreDamaged, StoreError, StoreFull, StoreTooNew
+from backend.errors import StoreDamaged, StoreError, StoreFull, StoreTooNew, StoreUnreachable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -30,6 +30,9 @@ NOT_WRITTEN = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.S
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 # The same by PostgreSQL's codes: disk_full; data_corrupted, index_corrupted.
 FULL_STATES, DAMAGED_STATES = ("53100",), ("XX001", "XX002")
+# Connections that break or are refused: class 08, too many, shut down, starting up, wrong password or database.
+UNREACHABLE_STATES = ("08", "53300", "57P", "28", "3D000")
+ADDRESS_FORM = "postgresql://USER:PASSWORD@HOST:5432/DATABASE, or leave it empty for SQLite in MMAL_DATA_DIR"
 FOLDERS = ("vectors", "heads")
 UNFINISHED_RESTORE = "restore-unfinished"
 REMEDY = (
@@ -42,7 +45,7 @@ def watch(engine: Engine, data_dir: Path) -> None:
     """Have every failure of the database that means damage or a full disk told in words."""
 
     def translate(context: ExceptionContext) -> None:
-        found = explain(context.original_exception, data_dir)
+        found = explain(context.original_exception, data_dir) or _unreachable(context, engine)
         if found is not None:
             raise found from context.original_exception
 
@@ -61,6 +64,21 @@ def explain(error: BaseException, data_dir: Path) -> StoreError | None:
     if primary in DAMAGED or state in DAMAGED_STATES:
         return StoreDamaged(f"The store below MMAL_DATA_DIR = {data_dir} cannot be read: {error}. {REMEDY}")
     return None
+
+
+def _unreachable(context: ExceptionContext, engine: Engine) -> StoreUnreachable | None:
+    """The failure as one of ours where it is PostgreSQL's connection that failed."""
+    error = context.original_exception
+    state = getattr(error, "sqlstate", None) or ""
+    without_state = not state and context.dialect.name == "postgresql" and "Operational" in type(error).__name__
+    if not (without_state or context.is_disconnect or state.startswith(UNREACHABLE_STATES)):
+        return None
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return StoreUnreachable(
+        f"The store {engine.url.render_as_string(hide_password=True)} cannot be reached: {reason}. Start it, or set"
+        f" MMAL_DATABASE_URL right: {ADDRESS_FORM}. Answers stay in Label Studio, and the work goes on by itself"
+        " once it answers."
+    )
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, select
@@ -26,10 +25,10 @@ class Heartbeat(NamedTuple):
 
 def beat(store: Store, holder: str, label_studio: bool | None) -> None:
     """This worker lives; those that have been silent for a day are forgotten."""
-    now = time.time()
+    now = store.clock()
     value: dict[str, Any] = {"holder": holder, "at": now, "label_studio": label_studio}
     silent = [_name(h.holder) for h in every(store) if h.at < now - FORGOTTEN_SECONDS]
-    with store.writing() as session:
+    with store.statement() as session:
         store.upsert(session, Note, [{"name": _name(holder), "value": value}], ["value"])
         if silent:
             session.execute(delete(Note).where(Note.name.in_(silent)))
@@ -37,7 +36,7 @@ def beat(store: Store, holder: str, label_studio: bool | None) -> None:
 
 def end(store: Store, holder: str) -> None:
     """This worker stops in peace."""
-    with store.writing() as session:
+    with store.statement() as session:
         session.execute(delete(Note).where(Note.name == _name(holder)))
 
 
@@ -51,7 +50,7 @@ def every(store: Store) -> list[Heartbeat]:
 
 def alive(store: Store) -> list[str]:
     """Names of the workers that are running."""
-    return [heartbeat.holder for heartbeat in every(store) if heartbeat.at > time.time() - ALIVE_SECONDS]
+    return [heartbeat.holder for heartbeat in every(store) if heartbeat.at > store.clock() - ALIVE_SECONDS]
 
 
 def _name(holder: str) -> str:

@@ -1,13 +1,15 @@
-"""Leases: at most one worker runs a job; a dead holder's job is taken over."""
+"""Leases: at most one worker runs a job; a dead holder's job is taken over.
+
+Ages are told by the database's clock, so the clocks of the hosts need not agree.
+"""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import delete, update
+from sqlalchemy import ColumnElement, delete, select, update
 
 from backend.errors import LeaseLost
 from backend.store.database import Store
@@ -34,11 +36,11 @@ class HeldLease:
         LeaseLost
             When another holder has it.
         """
-        with self.store.writing() as session:
+        with self.store.statement() as session:
             renewed = session.execute(
                 update(Lease)
                 .where(Lease.name == self.name, Lease.holder == self.holder)
-                .values(heartbeat_at=time.time())
+                .values(heartbeat_at=self.store.now)
             )
         if renewed.rowcount == 0:  # type: ignore[attr-defined]
             raise LeaseLost(f"lease {self.name!r} of {self.holder} was taken over by another worker; stopping here.")
@@ -47,7 +49,7 @@ class HeldLease:
         """Give the lease back."""
         self._stop.set()
         self._thread.join()
-        with self.store.writing() as session:
+        with self.store.statement() as session:
             session.execute(delete(Lease).where(Lease.name == self.name, Lease.holder == self.holder))
 
     def _beat(self) -> None:
@@ -63,15 +65,16 @@ class HeldLease:
 
 def acquire(store: Store, name: str, holder: str, seconds: float) -> HeldLease | None:
     """Take the lease if it is free or its holder's heartbeat is older than `seconds`; None otherwise."""
-    now = time.time()
-    with store.writing() as session:
-        lease = session.get(Lease, name)
-        if lease is not None and lease.heartbeat_at > now - seconds:
+    mine = store.insert(Lease).values(name=name, holder=holder, heartbeat_at=store.now)
+    # One statement: of many that try at once, the database lets one through.
+    take = mine.on_conflict_do_update(
+        index_elements=["name"],
+        set_={"holder": mine.excluded.holder, "heartbeat_at": mine.excluded.heartbeat_at},
+        where=Lease.heartbeat_at <= store.now - seconds,
+    )
+    with store.statement() as session:
+        if session.execute(take.returning(Lease.name)).first() is None:
             return None
-        if lease is None:
-            session.add(Lease(name=name, holder=holder, heartbeat_at=now))
-        else:
-            lease.holder, lease.heartbeat_at = holder, now
     return HeldLease(store, name, holder, seconds)
 
 
@@ -88,6 +91,15 @@ def held(store: Store, name: str, holder: str, seconds: float) -> Iterator[HeldL
 
 def holder_of(store: Store, name: str, seconds: float) -> str:
     """Who holds the lease now; empty when nobody does."""
+    return held_now(store, seconds).get(name, "")
+
+
+def held_now(store: Store, seconds: float) -> dict[str, str]:
+    """Name -> holder of every lease that is held."""
     with store.reading() as session:
-        lease = session.get(Lease, name)
-        return lease.holder if lease is not None and lease.heartbeat_at > time.time() - seconds else ""
+        return dict(session.execute(select(Lease.name, Lease.holder).where(is_held(store, seconds))).all())
+
+
+def is_held(store: Store, seconds: float) -> ColumnElement[bool]:
+    """SQL condition on `Lease`: its holder lives."""
+    return Lease.heartbeat_at > store.now - seconds

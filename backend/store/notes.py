@@ -18,15 +18,17 @@ def read(store: Store, name: str) -> dict[str, Any]:
 
 def write(store: Store, name: str, value: dict[str, Any]) -> None:
     """Set the value."""
-    with store.writing() as session:
+    with store.statement() as session:
         store.upsert(session, Note, [{"name": name, "value": value}], ["value"])
 
 
 def events_secret(store: Store) -> str:
     """The secret that our webhook carries; made once a store."""
-    with store.writing() as session:
-        note = session.get(Note, "events_secret")
-        if note is None:
-            note = Note(name="events_secret", value={"secret": secrets.token_urlsafe(24)})
-            session.add(note)
-        return str(note.value["secret"])
+    found = read(store, "events_secret")
+    if not found:
+        made = {"name": "events_secret", "value": {"secret": secrets.token_urlsafe(24)}}
+        with store.statement() as session:
+            store.upsert(session, Note, [made], [])
+        # Another process may have been first: what is there counts.
+        found = read(store, "events_secret")
+    return str(found["secret"])

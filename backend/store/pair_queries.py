@@ -14,25 +14,21 @@ from backend.store.tasks import CHUNK
 
 def choose(store: Store, project_id: int, queries: Iterable[dict[str, Any]]) -> None:
     """Note what a round is about to ask; a key that is there already is left as it is."""
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         store.upsert(session, PairQueryRow, [{**_blank(), **q, "project_id": project_id} for q in queries], [])
 
 
 def every(store: Store, project_id: int) -> list[PairQueryRow]:
     """All questions of a project, the oldest round first, in the order they were chosen."""
     with store.reading() as session:
-        return list(
-            session.scalars(
-                select(PairQueryRow)
-                .where(PairQueryRow.project_id == project_id)
-                .order_by(PairQueryRow.round_number, PairQueryRow.key)
-            )
-        )
+        found = session.scalars(select(PairQueryRow).where(PairQueryRow.project_id == project_id))
+        # Sorted here: databases differ in how they order text.
+        return sorted(found, key=lambda query: (query.round_number, query.key))
 
 
 def asked(store: Store, project_id: int, task_of: Mapping[str, int]) -> None:
     """Note the task of each key."""
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         for key, task_id in task_of.items():
             session.execute(update(PairQueryRow).where(_is(project_id, key)).values(task_id=task_id))
 
@@ -52,7 +48,7 @@ def answered(store: Store, project_id: int, answers: Iterable[dict[str, Any]]) -
     """Replace the answers of these keys (key, task_id, answer, partner, further_partners, answered_at);
     tells how many differ now."""
     changed = 0
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         for answer in answers:
             row = session.get(PairQueryRow, (project_id, answer["key"]))
             if row is None:
@@ -67,7 +63,7 @@ def answered(store: Store, project_id: int, answers: Iterable[dict[str, Any]]) -
 def reopen(store: Store, project_id: int, task_ids: Iterable[int]) -> None:
     """The tasks of these questions are gone from Label Studio, and so are their answers."""
     pending = list(task_ids)
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         for start in range(0, len(pending), CHUNK):
             session.execute(
                 update(PairQueryRow)

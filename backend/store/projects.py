@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from sqlalchemy import select, update
 
 from backend.errors import ProjectUnknown
 from backend.store.database import Store
+from backend.store.leases import is_held
 from backend.store.tables import Lease, Project
 
 LONGEST_BACKOFF = 300.0
@@ -51,9 +51,27 @@ def every(store: Store, *states: str) -> list[Project]:
 
 def remember(store: Store, project_id: int, **fields: Any) -> Project:
     """Create the project where it is new and set these fields."""
-    with store.writing() as session:
+    with store.statement() as session:
         store.upsert(session, Project, [{**_defaults(), **fields, "id": project_id}], list(fields))
     return get(store, project_id)
+
+
+def finish_sync(store: Store, seen: Project, fields: dict[str, Any]) -> None:
+    """Set what a look at Label Studio found, its watermark among it.
+
+    Parameters
+    ----------
+    seen
+        The project as it was when the look began. Where another look has ended since, either may have written what
+        it read earlier over what the other read later: the watermark goes back to where this look began, so that
+        the next one reads all of it again.
+    """
+    with store.writing(seen.id) as session:
+        project = session.get_one(Project, seen.id)
+        if project.watermark != seen.watermark:
+            fields = {**fields, "watermark": min(seen.watermark, project.watermark)}
+        for name, value in fields.items():
+            setattr(project, name, value)
 
 
 def request_round(store: Store, project_id: int, why: str, *, at_once: bool = False) -> None:
@@ -67,7 +85,7 @@ def request_round(store: Store, project_id: int, why: str, *, at_once: bool = Fa
     fields: dict[str, Any] = {"round_requested": why}
     if at_once:
         fields["round_not_before"] = 0.0
-    with store.writing() as session:
+    with store.statement() as session:
         session.execute(update(Project).where(Project.id == project_id).values(**fields))
 
 
@@ -79,9 +97,9 @@ def request_round_if_unchanged(store: Store, seen: Project, why: str, lease: str
     lease
         Name of the lease that a running round holds.
     """
-    with store.writing() as session:
-        held = session.get(Lease, lease)
-        if held is not None and held.heartbeat_at > time.time() - lease_seconds:
+    with store.writing(seen.id) as session:
+        running = select(Lease.name).where(Lease.name == lease, is_held(store, lease_seconds))
+        if session.execute(running).first() is not None:
             return False
         asked = session.execute(
             update(Project)
@@ -98,7 +116,7 @@ def request_round_if_unchanged(store: Store, seen: Project, why: str, lease: str
 
 def take_round_request(store: Store, project_id: int) -> str:
     """The reason a round was asked for, which is cleared; empty when none was."""
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         project = session.get(Project, project_id)
         if project is None or not project.round_requested:
             return ""
@@ -116,8 +134,8 @@ def record_failure(store: Store, project_id: int, error: str, *, pause: bool = F
     ask_again
         Reason for which a round is asked for once more.
     """
-    now = time.time()
-    with store.writing() as session:
+    now = store.clock()
+    with store.writing(project_id) as session:
         project = session.get(Project, project_id)
         if project is None:
             return
@@ -130,7 +148,7 @@ def record_failure(store: Store, project_id: int, error: str, *, pause: bool = F
 
 def record_success(store: Store, project_id: int) -> None:
     """A call to Label Studio went through: the last error is past."""
-    with store.writing() as session:
+    with store.statement() as session:
         session.execute(
             update(Project)
             .where(Project.id == project_id, (Project.last_error != "") | (Project.failures != 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ def start(
     seed: int,
 ) -> Round:
     """Open a round; its number is used up whatever becomes of it."""
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         opened = Round(
             project_id=project_id,
             number=number,
@@ -41,7 +40,7 @@ def start(
             strategy=strategy,
             options=options,
             seed=seed,
-            started_at=time.time(),
+            started_at=store.clock(),
         )
         session.add(opened)
         session.execute(update(Project).where(Project.id == project_id).values(round_number=number))
@@ -50,21 +49,21 @@ def start(
 
 def reach(store: Store, round_id: int, step: str, **fields: Any) -> None:
     """Note the last point the round reached."""
-    with store.writing() as session:
+    with store.statement() as session:
         session.execute(update(Round).where(Round.id == round_id).values(step=step, **fields))
 
 
 def set_queue(store: Store, round_id: int, entries: Iterable[dict[str, Any]]) -> None:
     """Replace the queue of a round, ranks in the order given."""
-    with store.writing() as session:
+    with store.statement() as session:
         session.execute(delete(QueueEntry).where(QueueEntry.round_id == round_id))
         session.add_all(QueueEntry(round_id=round_id, rank=i, **entry) for i, entry in enumerate(entries))
 
 
 def put_in_force(store: Store, opened: Round) -> None:
     """The round's version is what Label Studio serves now: one transaction, so never half."""
-    now = time.time()
-    with store.writing() as session:
+    now = store.clock()
+    with store.statement() as session:
         session.execute(update(Round).where(Round.id == opened.id).values(status="published", finished_at=now))
         session.execute(
             update(Project)
@@ -75,9 +74,9 @@ def put_in_force(store: Store, opened: Round) -> None:
 
 def close(store: Store, round_id: int, status: str, error: str = "") -> None:
     """End a round that was not published."""
-    with store.writing() as session:
+    with store.statement() as session:
         session.execute(
-            update(Round).where(Round.id == round_id).values(status=status, error=error, finished_at=time.time())
+            update(Round).where(Round.id == round_id).values(status=status, error=error, finished_at=store.clock())
         )
 
 

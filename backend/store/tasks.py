@@ -13,6 +13,7 @@ from sqlalchemy import String, and_, cast, delete, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from backend.store.database import Store
+from backend.store.engines import without_nul
 from backend.store.tables import AnswerRow, Task, Vector
 
 CHUNK = 500
@@ -73,9 +74,10 @@ def remember(store: Store, project_id: int, inputs: Iterable[Inputs], *, urgent:
     int
         How many were new, came back or changed.
     """
-    pending = list(inputs)
+    # As they will be read back: a difference would be taken for a change at every look.
+    pending = [Inputs(item.task_id, without_nul(item.image), without_nul(item.text)) for item in inputs]
     changed = 0
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         for start in range(0, len(pending), CHUNK):
             chunk = {item.task_id: item for item in pending[start : start + CHUNK]}
             known = {task.task_id: task for task in session.scalars(_of(project_id, chunk))}
@@ -111,7 +113,7 @@ def label(store: Store, project_id: int, labellings: Iterable[Labelling]) -> int
     """
     pending = list(labellings)
     changed = 0
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         for start in range(0, len(pending), CHUNK):
             chunk = {item.task_id: item for item in pending[start : start + CHUNK]}
             labelled = {task.task_id: task for task in session.scalars(_of(project_id, chunk))}
@@ -154,7 +156,7 @@ def with_answers(store: Store, project_id: int) -> set[int]:
 def drop(store: Store, project_id: int, task_ids: Iterable[int]) -> int:
     """Tasks that are gone from Label Studio: out of the pool and out of the training set."""
     pending = list(task_ids)
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         for start in range(0, len(pending), CHUNK):
             chunk = pending[start : start + CHUNK]
             session.execute(
@@ -221,7 +223,7 @@ def embedded(store: Store, project_id: int, rows: Iterable[dict[str, Any]]) -> N
 
     A task whose inputs changed meanwhile keeps waiting.
     """
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         for row in rows:
             session.execute(
                 update(Task)
@@ -237,7 +239,7 @@ def embedded(store: Store, project_id: int, rows: Iterable[dict[str, Any]]) -> N
 
 def retry_problems(store: Store, project_id: int) -> int:
     """Send every task with an unreadable modality through the encoder again; tells how many."""
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         result = session.execute(
             update(Task)
             .where(Task.project_id == project_id, or_(Task.image_problem != "", Task.text_problem != ""))
@@ -248,7 +250,7 @@ def retry_problems(store: Store, project_id: int) -> int:
 
 def restore_skipped(store: Store, project_id: int, task_ids: Iterable[int] | None = None) -> int:
     """Put skipped tasks back into the pool: these, or all of the project."""
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         where = [Task.project_id == project_id, Task.label_kind == "skipped", ~Task.deleted]
         if task_ids is not None:
             where.append(Task.task_id.in_(list(task_ids)))
@@ -317,7 +319,7 @@ def with_reason(store: Store, project_id: int) -> set[int]:
 def set_reason(store: Store, project_id: int, task_ids: Iterable[int], reason: str) -> None:
     """Note the reason that is about to be shown (before it is written) or was cleared (after)."""
     pending = list(task_ids)
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         for start in range(0, len(pending), CHUNK):
             chunk = pending[start : start + CHUNK]
             session.execute(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import requests
 
 from backend.rounds.services import Services
 from backend.settings import Settings
+from tests.team_servers import ON_POSTGRESQL, shared_postgres, shared_redis
 
 REPOSITORY = Path(__file__).parents[2]
 T = TypeVar("T")
@@ -40,6 +42,14 @@ def wait_for(what: str, check: Callable[[], T], seconds: float = PATIENCE, pause
         if time.monotonic() > until:
             raise AssertionError(f"waited {seconds:.0f} s in vain for: {what}")
         time.sleep(pause)
+
+
+@cache
+def team_addresses(data_dir: Path) -> dict[str, str]:
+    """Store and job queue of the backend with this data folder: PostgreSQL and Redis, or none for SQLite."""
+    if not ON_POSTGRESQL:
+        return {}
+    return {"MMAL_DATABASE_URL": shared_postgres().new_database(), "MMAL_QUEUE_URL": shared_redis().new_database()}
 
 
 class BackendProcess:
@@ -69,6 +79,7 @@ class BackendProcess:
             "MMAL_LEASE_SECONDS": "3",
             "MMAL_WEB_WORKERS": "1",
             "PYTHONPATH": str(REPOSITORY),
+            **team_addresses(data_dir),
             **(environment or {}),
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -16,9 +13,10 @@ import pytest
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.local_server import Account, LocalLabelStudio
 from backend.labelstudio.records import ProjectInfo
+from tests.live.migrated import copy_of_sqlite, copy_on_postgresql
+from tests.team_servers import ON_POSTGRESQL
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CACHE = REPOSITORY / ".cache"
 
 CONFIG = """<View>
   <Header value="$al_reason"/>
@@ -46,30 +44,14 @@ def executable() -> Path:
     return path
 
 
-def migrated_data(command: Path) -> Path:
-    """A data folder whose first start is done: migrating takes 40-60 s, a start from here 5 s."""
-    python = command.with_name("python")
-    script = "import importlib.metadata as m; print(m.version('label-studio'))"
-    version = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
-    ready = CACHE / f"label-studio-{version}"
-    CACHE.mkdir(exist_ok=True)
-    with (CACHE / "label-studio.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists():
-            growing = CACHE / f"label-studio-{version}.growing"
-            shutil.rmtree(growing, ignore_errors=True)
-            with LocalLabelStudio(growing, command):
-                pass
-            (growing / "label-studio.log").unlink()
-            growing.rename(ready)
-    return ready
-
-
-def fresh_server(folder: Path, **options: Any) -> LocalLabelStudio:
-    """A Label Studio of its own (not started) with an empty, migrated database in `folder`."""
+def fresh_server(folder: Path, *, on_postgresql: bool = ON_POSTGRESQL, **options: Any) -> LocalLabelStudio:
+    """A Label Studio of its own (not started) with an empty, migrated database and its files in `folder`."""
     command = executable()
     data = folder / "label-studio"
-    shutil.copytree(migrated_data(command), data)
+    if on_postgresql:
+        options["environment"] = {**copy_on_postgresql(command, data), **options.get("environment", {})}
+    else:
+        copy_of_sqlite(command, data)
     return LocalLabelStudio(data, command, **options)
 
 

@@ -6,10 +6,11 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 
 from backend.errors import LabelStudioRefused, LabelStudioUnreachable, ProjectNotFound, TokenRefused
@@ -17,6 +18,7 @@ from backend.labelstudio.annotations import read_answer, resolve_label
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.local_server import Account, LocalLabelStudio, free_port
 from backend.labelstudio.schema import REASON_KEY, TaskSchema
+from tests.team_servers import ON_POSTGRESQL, shared_postgres
 
 from .conftest import CONFIG, MakeProject
 
@@ -269,6 +271,21 @@ def test_answers_in_use_can_be_taken_out_of_the_label_config_and_no_task_changes
     assert "'bird', which is not in the label config" in str(read_answer(changed, annotation).problem)
 
 
+@contextlib.contextmanager
+def writing_alone(server: LocalLabelStudio) -> Iterator[None]:
+    """Nobody else can write annotations into Label Studio's database; they wait for as long as it lets them."""
+    if ON_POSTGRESQL:
+        with psycopg.connect(shared_postgres().address(server.environment["POSTGRE_NAME"])) as database:
+            database.execute("LOCK TABLE task_completion IN EXCLUSIVE MODE")
+            yield
+        return
+    file = server.data_dir / "label_studio.sqlite3"
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+        database.execute("ROLLBACK")
+
+
 def test_an_answer_given_while_label_studios_database_is_busy_is_stored_once(
     label_studio: LocalLabelStudio, client: LabelStudio, make_project: MakeProject
 ) -> None:
@@ -278,14 +295,10 @@ def test_an_answer_given_while_label_studios_database_is_busy_is_stored_once(
     busy = threading.Event()
 
     def write_for_long() -> None:
-        # Longer than the five seconds after which Label Studio gives up waiting.
-        with contextlib.closing(
-            sqlite3.connect(label_studio.data_dir / "label_studio.sqlite3", isolation_level=None)
-        ) as database:
-            database.execute("BEGIN IMMEDIATE")
+        # Longer than the five seconds after which Label Studio gives up waiting on SQLite.
+        with writing_alone(label_studio):
             busy.set()
             time.sleep(8)
-            database.execute("ROLLBACK")
 
     writer = threading.Thread(target=write_for_long)
     writer.start()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import select
 
 from backend.errors import LeaseLost, ProjectUnknown
 from backend.settings import Settings
 from backend.store import Store, events, leases, open_store, projects, rounds, tasks
-from backend.store.tables import Base
+from backend.store.tables import Base, Vector
 from backend.store.vectors import VectorStore
 
 
@@ -27,17 +31,40 @@ def unit_rows(count: int, dims: int, seed: int = 0) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+# A worker on a host of its own: its data folder, its database, and which contents it embeds.
+APPEND = """
+import sys
+from pathlib import Path
+import numpy as np
+from backend.settings import Settings
+from backend.store import open_store
+from backend.store.vectors import VectorStore
+folder, url, part = sys.argv[1:]
+vectors = VectorStore(open_store(Settings(data_dir=Path(folder), database_url=url)), "e", {"text": 8})
+for n in range(40 * int(part), 40 * int(part) + 80, 4):
+    rows = np.repeat(np.arange(n, n + 4, dtype=np.float32)[:, None], 8, axis=1)
+    vectors.append("text", [f"content {i}" for i in range(n, n + 4)], rows)
+"""
+
+
+def rows_of(store: Store, contents: Iterable[str]) -> np.ndarray:
+    """Where the text vectors of these contents lie, in their order."""
+    with store.reading() as session:
+        found = dict(session.execute(select(Vector.content_hash, Vector.row).where(Vector.encoder_id == "e")).all())
+    return np.array([found[content] for content in contents])
+
+
 def test_migrations_make_exactly_the_tables_of_the_code(store: Store) -> None:
     with store.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
-def test_a_store_opened_by_many_processes_at_once_is_migrated_once(tmp_path: Path) -> None:
+def test_a_store_opened_by_many_processes_at_once_is_migrated_once(settings: Settings) -> None:
     failures: list[Exception] = []
 
     def attempt() -> None:
         try:
-            open_store(Settings(data_dir=tmp_path))
+            open_store(settings).engine.dispose()
         except Exception as error:
             failures.append(error)
 
@@ -170,32 +197,49 @@ class TestTasks:
 
 
 class TestVectors:
-    def test_a_content_is_stored_once_and_found_after_a_restart(self, store: Store, tmp_path: Path) -> None:
+    def test_a_content_is_stored_once_and_found_after_a_restart(self, store: Store, settings: Settings) -> None:
         vectors, rows = VectorStore(store, "e", {"text": 8}), unit_rows(3, 8)
         vectors.append("text", ["a", "b", "c"], rows)
         vectors.append("text", ["b", "c", "b", "d"], np.vstack([-rows[1:], unit_rows(2, 8, seed=1)]))
-        again = VectorStore(open_store(Settings(data_dir=tmp_path)), "e", {"text": 8})
+        again = VectorStore(open_store(settings), "e", {"text": 8})
         assert again.known("text", ["a", "b", "c", "d", "z"]) == {"a", "b", "c", "d"}
-        np.testing.assert_array_equal(again.gather("text", np.array([0, 1, 2])), rows.astype(np.float16))
-        assert (vectors.folder / "text.f16").stat().st_size == 4 * 8 * 2
+        np.testing.assert_array_equal(again.gather("text", rows_of(store, "abc")), rows.astype(np.float16))
+        [path] = vectors.folder.glob("text*.f16")
+        assert path.stat().st_size == 4 * 8 * 2
 
     def test_an_absent_modality_is_a_zero_row(self, store: Store) -> None:
         vectors = VectorStore(store, "e", {"text": 4})
         assert not vectors.gather("text", np.array([-1, -1])).any()
         vectors.append("text", ["a"], unit_rows(1, 4))
-        found = vectors.gather("text", np.array([-1, 0]))
+        found = vectors.gather("text", np.append(-1, rows_of(store, "a")))
         assert not found[0].any()
         assert found[1].any()
 
     @pytest.mark.parametrize("torn", [1, 7, 15, 16, 40])
-    def test_bytes_of_a_writer_that_was_killed_are_overwritten(self, store: Store, torn: int) -> None:
+    def test_bytes_of_an_append_that_was_cut_off_are_passed_over(self, store: Store, torn: int) -> None:
         vectors, rows = VectorStore(store, "e", {"text": 8}), unit_rows(2, 8)
         vectors.append("text", ["a"], rows[:1])
-        with open(vectors.folder / "text.f16", "ab") as file:
+        [path] = vectors.folder.glob("text*.f16")
+        with open(path, "ab") as file:
             file.write(b"\xff" * torn)
-        np.testing.assert_array_equal(vectors.gather("text", np.array([0])), rows[:1].astype(np.float16))
+        np.testing.assert_array_equal(vectors.gather("text", rows_of(store, "a")), rows[:1].astype(np.float16))
         vectors.append("text", ["b"], rows[1:])
-        np.testing.assert_array_equal(vectors.gather("text", np.array([0, 1])), rows.astype(np.float16))
+        np.testing.assert_array_equal(vectors.gather("text", rows_of(store, "ab")), rows.astype(np.float16))
+
+    def test_the_single_file_of_earlier_versions_is_read_and_never_written(self, store: Store) -> None:
+        vectors, rows = VectorStore(store, "e", {"text": 8}), unit_rows(3, 8)
+        old = vectors.folder / "text.f16"
+        old.write_bytes(rows[:2].astype(np.float16).tobytes())
+        with store.statement() as session:
+            session.add_all(
+                Vector(encoder_id="e", modality="text", content_hash=content, row=row)
+                for row, content in enumerate("ab")
+            )
+        vectors.append("text", ["c"], rows[2:])
+        assert old.stat().st_size == 2 * 8 * 2
+        np.testing.assert_array_equal(
+            vectors.gather("text", rows_of(store, "cab")), rows[[2, 0, 1]].astype(np.float16)
+        )
 
     def test_writers_in_parallel_lose_nothing(self, store: Store) -> None:
         vectors, rows = VectorStore(store, "e", {"text": 8}), unit_rows(60, 8)
@@ -210,8 +254,25 @@ class TestVectors:
         for thread in threads:
             thread.join()
         assert vectors.known("text", names) == set(names)
-        stored = vectors.gather("text", np.arange(60))
-        assert sorted(map(tuple, stored.tolist())) == sorted(map(tuple, rows.astype(np.float16).tolist()))
+        np.testing.assert_array_equal(vectors.gather("text", rows_of(store, names)), rows.astype(np.float16))
+
+    def test_processes_on_two_hosts_share_the_folder_and_lose_nothing(
+        self, store: Store, settings: Settings, tmp_path: Path
+    ) -> None:
+        # Each host has the folder at a path of its own.
+        mounted = tmp_path / "mounted elsewhere"
+        mounted.symlink_to(settings.data_dir)
+        folders = [settings.data_dir, mounted]
+        processes = [
+            subprocess.Popen([sys.executable, "-c", APPEND, str(folder), settings.database_url, str(part)])
+            for part, folder in enumerate(folders)
+        ]
+        assert [process.wait(timeout=120) for process in processes] == [0, 0]
+        vectors, names = VectorStore(store, "e", {"text": 8}), [f"content {n}" for n in range(120)]
+        assert len(list(vectors.folder.glob("text*.f16"))) == 2
+        # Contents 40 to 79 were appended by both; whoever was first, the vector is the right one.
+        expected = np.repeat(np.arange(120, dtype=np.float16)[:, None], 8, axis=1)
+        np.testing.assert_array_equal(vectors.gather("text", rows_of(store, names)), expected)
 
 
 class TestRounds:
@@ -246,10 +307,10 @@ def test_events_of_parallel_bursts_are_all_there_and_drained_by_project(store: S
         thread.start()
     for thread in threads:
         thread.join()
-    last, found = events.peek(store)
+    seen, found = events.peek(store)
     assert {project: counter["ANNOTATION_CREATED"] for project, counter in found.items()} == dict.fromkeys(
         range(1, 5), 250
     )
     events.add(store, 1, "LATE")
-    events.forget(store, last)
+    events.forget(store, seen)
     assert events.waiting(store) == 1
