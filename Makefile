@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Under CI and without a terminal pip's bars are noise; on a terminal they are the progress.
 PIP_FLAGS := --disable-pip-version-check $(if $(CI),-q,)
 
-.PHONY: help browser services demo test test-quick fuzz lint audit bench install label-studio clean
+.PHONY: help browser services demo test test-quick test-team fuzz lint audit bench install label-studio clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,12 @@ demo: install label-studio ## Label Studio and the backend on real tasks; ANNOTA
 
 test: install label-studio browser services ## all tests, the live ones against real Label Studio included
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# Left out: what starts no backend and looks at Label Studio's pages or its start only.
+WITHOUT_STORE := tests/live/test_local_label_studio.py tests/live/test_pair_templates.py tests/live/test_label_stream.py
+
+test-team: install label-studio browser services ## the live tests on PostgreSQL and Redis, Label Studio on PostgreSQL too
+	MMAL_TEST_STORE=postgresql $(BIN)/pytest -n 2 --dist loadfile -m live $(WITHOUT_STORE:%=--ignore=%)
 
 test-quick: install services ## the tests that start no Label Studio
 	$(BIN)/pytest -n 2 -m "not live and not slow"

@@ -80,9 +80,9 @@ def in_words(settings: Settings) -> Iterator[None]:
     try:
         yield
     except _redis_errors() as error:
+        shown = without_credentials(settings.queue_url)
         raise QueueUnreachable(
-            f"The job queue MMAL_QUEUE_URL = {without_credentials(settings.queue_url)} cannot be reached: {error}. Start"
-            f" it, or set it right: {ADDRESS_FORM}. Nothing is lost, and the work goes on by itself once it answers."
+            f"The job queue MMAL_QUEUE_URL = {shown} cannot be reached: {error}. Start it, or set it right: {ADDRESS_FORM}. Nothing is lost, and the work goes on by itself once it answers."
         ) from error
 
 

@@ -18,6 +18,7 @@ from backend.labelstudio.predictions import PredictionRow, check_rows, queue_row
 from backend.labelstudio.project_setup import SAMPLING
 from backend.labelstudio.records import ProjectInfo
 from backend.labelstudio.schema import TaskSchema
+from tests.team_servers import ON_POSTGRESQL
 
 from .conftest import CONFIG, MakeProject
 
@@ -120,6 +121,20 @@ def test_rows_with_an_answer_that_is_no_choice_are_dropped_in_silence(
         check_rows(CONFIG, [good, bad])
     with pytest.raises(PublishRefused, match="stored 1 of 2"):
         client.import_predictions(project.id, [good, bad])
+
+
+def test_rows_without_a_score_come_first_on_sqlite_and_last_on_postgresql_so_none_is_ever_published(
+    client: LabelStudio, project: ProjectInfo
+) -> None:
+    ids = shuffled(client, project, 14)
+    scored, unscored = ids[:3], ids[3:5]
+    client.import_predictions(project.id, queue(scored, "v1-test"))
+    rows = [{"task": task, "result": [], "model_version": "v1-test"} for task in unscored]
+    client.http.request("POST", f"/api/projects/{project.id}/import/predictions", body=rows)
+    client.set_model_version(project.id, "v1-test")
+    found = served(client, project, 5)
+    assert [task for task in found if task in scored] == scored
+    assert set(found[-2:] if ON_POSTGRESQL else found[:2]) == set(unscored)
 
 
 def test_one_unknown_task_refuses_the_whole_batch_and_all_of_them_are_named(
@@ -239,6 +254,7 @@ def test_annotators_working_at_once_get_tasks_of_the_queue_and_no_errors(
         done = list(pool.map(work, annotators(3)))
     taken = [task for tasks in done for task in tasks]
     # On SQLite two users may get the same task now and then; what they get is always from the queue, in order.
+    assert not ON_POSTGRESQL or len(set(taken)) == len(taken)
     assert set(taken) <= set(ids[:9])
     rank = {task: n for n, task in enumerate(ids)}
     assert all(rank[a] < rank[b] for tasks in done for a, b in pairwise(tasks))

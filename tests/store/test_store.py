@@ -81,6 +81,12 @@ def test_an_unknown_project_is_named_with_the_command_that_connects_it(store: St
         projects.get(store, 5)
 
 
+@pytest.mark.parametrize("project_id", [2**31, 2**63, -(2**40)])
+def test_a_number_that_no_project_can_have_is_unknown_like_any_other(store: Store, project_id: int) -> None:
+    with pytest.raises(ProjectUnknown):
+        projects.get(store, project_id)
+
+
 class TestLeases:
     def test_a_second_holder_is_refused_while_the_first_one_lives(self, store: Store) -> None:
         first = leases.acquire(store, "round 1", "a", seconds=0.4)
