@@ -82,7 +82,8 @@ def in_words(settings: Settings) -> Iterator[None]:
     except _redis_errors() as error:
         shown = without_credentials(settings.queue_url)
         raise QueueUnreachable(
-            f"The job queue MMAL_QUEUE_URL = {shown} cannot be reached: {error}. Start it, or set it right: {ADDRESS_FORM}. Nothing is lost, and the work goes on by itself once it answers."
+            f"The job queue MMAL_QUEUE_URL = {shown} cannot be reached: {error}. Start it, or set it right:"
+            f" {ADDRESS_FORM}. Nothing is lost, and the work goes on by itself once it answers."
         ) from error
 
 
