@@ -34,7 +34,7 @@ def relabel(store: Store, project_id: int, decided: Mapping[int, tuple[str, list
     """Note (kind, label) of tasks whose answers stay what they are; tells how many are labelled differently now."""
     changed = 0
     pending = sorted(decided)
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         for start in range(0, len(pending), CHUNK):
             mine = (Task.project_id == project_id, Task.task_id.in_(pending[start : start + CHUNK]), ~Task.deleted)
             # A task whose answers are all gone by now stays without a label.
@@ -91,7 +91,7 @@ def note_overlap(
     given = {"overlap_asked": asked, "overlap_before": before}
     values = {name: value for name, value in given.items() if value is not None}
     pending = list(task_ids)
-    with store.writing() as session:
+    with store.writing(project_id) as session:
         for start in range(0, len(pending), CHUNK):
             chunk = pending[start : start + CHUNK]
             session.execute(update(Task).where(Task.project_id == project_id, Task.task_id.in_(chunk)).values(values))
