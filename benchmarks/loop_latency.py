@@ -33,11 +33,7 @@ PUBLISH_STEPS = ("imported", "explained", "switched", "in force", "cleared")
 
 def measure(server: LocalLabelStudio, folder: Path, tasks: int, batches: int, batch_size: int) -> dict[str, Any]:
     """Seconds of `batches` rounds in a project of `tasks` tasks."""
-    pictures = [_picture(n % 20) for n in range(20)]
-    data = [
-        {"title": f"class {n % 20} item {n}", "photo": pictures[n % 20], "truth": LABELS[n % 20]}
-        for n in range(tasks)
-    ]
+    data = numbered_tasks(tasks)
     environment = {
         "MMAL_ENCODER": "import:benchmarks.cheap_encoder:make",
         "MMAL_ENCODE_BATCH": "256",
@@ -78,6 +74,15 @@ def measure(server: LocalLabelStudio, folder: Path, tasks: int, batches: int, ba
         "publish_mean": round(sum(mean_steps[name] for name in PUBLISH_STEPS), 2),
         "steps_mean": mean_steps,
     }
+
+
+def numbered_tasks(count: int) -> list[dict[str, Any]]:
+    """Tasks of 20 classes in turn, with the truth."""
+    pictures = [_picture(shade) for shade in range(20)]
+    return [
+        {"title": f"class {n % 20} item {n}", "photo": pictures[n % 20], "truth": LABELS[n % 20]}
+        for n in range(count)
+    ]
 
 
 def _picture(shade: int) -> str:

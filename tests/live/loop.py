@@ -11,7 +11,7 @@ from backend.labelstudio.local_server import LocalLabelStudio
 from backend.labelstudio.schema import TaskSchema
 from backend.rounds.connecting import attach_project, set_options
 from backend.rounds.status import ProjectStatus, project_status
-from backend.store import projects, rounds
+from backend.store import projects, rounds, tasks
 from backend.store.tables import Project, QueueEntry
 from tests.live.backend_process import PATIENCE, BackendProcess, wait_for
 from tests.live.pool import CONFIG, make_tasks
@@ -77,6 +77,13 @@ class Loop:
 
     def queued_ids(self) -> list[int]:
         return [entry.task_id for entry in self.queue()]
+
+    def training_set(self) -> dict[int, str]:
+        """Task id to the label that the next round learns."""
+        rows = tasks.vector_rows(self.services.store, self.project_id, self.services.encoder_id)
+        labelled = [(row.task_id, row.label[0]) for row in rows if row.label_kind == "label"]
+        assert len(labelled) == len(dict(labelled)), "a task stands in the training set twice"
+        return dict(labelled)
 
     # Waiting ------------------------------------------------------------------------------------------------
 

@@ -17,13 +17,6 @@ from tests.live.pool import LABELS
 pytestmark = pytest.mark.live
 
 
-def training_set(loop: Loop) -> dict[int, str]:
-    rows = tasks.vector_rows(loop.services.store, loop.project_id, loop.services.encoder_id)
-    labelled = [(row.task_id, row.label[0]) for row in rows if row.label_kind == "label"]
-    assert len(labelled) == len(dict(labelled))
-    return dict(labelled)
-
-
 class Annotator:
     """Creates, edits, skips and deletes answers at random, and knows what must come of it."""
 
@@ -70,7 +63,7 @@ def test_answers_are_learnt_exactly_once_through_lost_doubled_and_late_webhooks(
             annotator = Annotator(loop, seed=2)
             for _ in range(120):
                 annotator.act()
-            wait_for("the training set to be what was answered", lambda: training_set(loop) == annotator.expected)
+            wait_for("the training set to be what was answered", lambda: loop.training_set() == annotator.expected)
             assert loop.status.skipped == len(annotator.skipped)
             assert min(relay.fates[fate] for fate in ("lost", "doubled", "late", "passed")) > 5
             loop.ask_for_round()
@@ -91,7 +84,7 @@ def test_without_any_webhook_polling_finds_tasks_answers_and_deletions(
         loop.client.delete_tasks(loop.project_id, [*loop.task_ids[-5:], answered[0]])
         gone = {*loop.task_ids[-5:], answered[0]}
         expected = set(answered) - gone
-        wait_for("the answers", lambda: training_set(loop).keys() == expected)
+        wait_for("the answers", lambda: loop.training_set().keys() == expected)
         wait_for(
             "the tasks", lambda: tasks.live_ids(loop.services.store, loop.project_id)
             == ({*loop.task_ids, *added} - gone)
@@ -108,7 +101,7 @@ def test_answers_deleted_in_bulk_leave_the_training_set(label_studio: LocalLabel
         answered = loop.label_batch(6)
         loop.wait_for_labels(6)
         loop.client.delete_annotations_of(loop.project_id, answered[:4])
-        wait_for("the deletions", lambda: training_set(loop).keys() == set(answered[4:]))
+        wait_for("the deletions", lambda: loop.training_set().keys() == set(answered[4:]))
 
 
 def test_majority_trains_ties_stay_out_and_ground_truth_wins(
@@ -126,7 +119,7 @@ def test_majority_trains_ties_stay_out_and_ground_truth_wins(
             person.submit(truth, loop.schema, ["warm"])
         right = loop.client.submit(truth, loop.schema, ["grey"])
         loop.client.update_annotation(right["id"], ground_truth=True)
-        wait_for("the labels", lambda: training_set(loop) == {majority: "warm", truth: "grey"})
+        wait_for("the labels", lambda: loop.training_set() == {majority: "warm", truth: "grey"})
         assert tasks.unsettled(loop.services.store, loop.project_id) == [(tie, "tie")]
         assert f"task {tie}: tie" in loop.backend.cli("queue", "ties", "-p", str(loop.project_id)).stdout
 
@@ -143,7 +136,7 @@ def test_imported_annotations_train_like_others(label_studio: LocalLabelStudio, 
     ]
     with Loop(label_studio, tmp_path, data=data) as loop:
         loop.wait_for_version()
-        assert training_set(loop) == {
+        assert loop.training_set() == {
             task_id: task["data"]["truth"] for task_id, task in zip(loop.task_ids[:12], data, strict=False)
         }
         assert not set(loop.queued_ids()) & set(loop.task_ids[:12])
@@ -178,5 +171,5 @@ def test_a_changed_label_config_is_learnt_anew(label_studio: LocalLabelStudio, t
         extra = next(task_id for task_id in loop.task_ids if task_id not in answered)
         schema = loop.schema
         loop.client.submit(extra, schema, ["none"])
-        wait_for("the new choice to be learnt", lambda: training_set(loop).get(extra) == "none")
+        wait_for("the new choice to be learnt", lambda: loop.training_set().get(extra) == "none")
         assert loop.status.labels == 7
