@@ -99,9 +99,7 @@ class Trial:
         truths = self.team.answered
         published = rounds.of_project(store, self.loop.project_id, "published", limit=100_000)
         failed = rounds.of_project(store, self.loop.project_id, "failed", "abandoned", limit=100_000)
-        seconds_of = {
-            name: [r.seconds[name] for r in published if name in r.seconds] for name in published[0].seconds
-        }
+        steps = {name: [r.seconds[name] for r in published if name in r.seconds] for name in published[0].seconds}
         return {
             "tasks": self.conditions.tasks,
             "annotators": self.conditions.annotators,
