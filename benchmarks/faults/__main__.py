@@ -11,16 +11,19 @@ import argparse
 import json
 import sys
 import tempfile
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults import load
+from benchmarks.faults import label_studio_ill, load, worker_kills
 from benchmarks.faults.trial import note
 
 SCENARIOS = {
     "team": load.team,
     "soak": load.soak,
     "burst": load.burst,
+    "kills": worker_kills.kills,
+    **{illness: label_studio_ill.scenario(illness) for illness in ("slow", "errors", "cuts", "token")},
 }
 _COLUMNS = ("minutes", "labels_sent", "labels_learnt", "lost", "rounds_completed", "longest_without_queue")
 
@@ -36,9 +39,13 @@ def main() -> int:
     parser.add_argument("names", nargs="+", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS))
     parser.add_argument("--minutes", type=float, help="how long; each scenario has a default of its own")
     parser.add_argument("--tasks", type=int, help="tasks of the project")
+    parser.add_argument("--count", type=int, help="webhooks of burst, times a worker is killed")
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args()
-    asked = {name: value for name in ("minutes", "tasks") if (value := getattr(given, name)) is not None}
+    asked = {n: value for n in ("minutes", "tasks", "count") if (value := getattr(given, n)) is not None}
+    for name in given.names:
+        if strange := asked.keys() - signature(SCENARIOS[name]).parameters.keys():
+            parser.error(f"{name} has no option --{strange.pop()}")
     found: dict[str, dict[str, Any]] = {}
     for name in given.names:
         note(f"scenario {name}")

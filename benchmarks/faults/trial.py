@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.labelstudio.local_server import LocalLabelStudio
+from backend.rounds.publishing import LIVE_SUFFIX
 from backend.store import rounds
 from benchmarks.faults.annotators import Team
 from benchmarks.faults.observer import LabelStudioSqlite, LockWatch, Observer
@@ -112,6 +113,8 @@ class Trial:
             "invented": len(learnt.keys() - sent),
             "wrong": sum(learnt.get(task) not in (None, truth) for task, truth in truths.items()),
             "answers_twice": self.database.answers(self.loop.project_id) - len(sent),
+            "queue_as_published": self.loop.served_order() == self.loop.queued_ids(),
+            "versions_left_over": len(self._versions()) - 1,
             "rounds_completed": len(published),
             "rounds_cut_off": len(failed),
             "round_errors": dict(Counter(r.error.split(":")[0] for r in failed)),
@@ -125,6 +128,10 @@ class Trial:
             "database_locked": self.locks.figures(),
             "load_average": [round(self.load_before, 1), round(load, 1)],
         }
+
+    def _versions(self) -> set[str]:
+        versions = self.loop.client.model_versions(self.loop.project_id)
+        return {version for version in versions if not version.endswith(LIVE_SUFFIX)}
 
 
 @contextmanager

@@ -78,6 +78,13 @@ class Loop:
     def queued_ids(self) -> list[int]:
         return [entry.task_id for entry in self.queue()]
 
+    def served_order(self) -> list[int]:
+        """Tasks of the version in force in Label Studio, in the order of their scores."""
+        version = self.client.project(self.project_id).model_version
+        assert version
+        rows = self.client.stored_predictions(self.project_id, version)
+        return [row.task_id for row in sorted(rows, key=lambda row: row.score or 0.0)]
+
     def training_set(self) -> dict[int, str]:
         """Task id to the label that the next round learns."""
         rows = tasks.vector_rows(self.services.store, self.project_id, self.services.encoder_id)

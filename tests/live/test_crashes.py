@@ -26,14 +26,6 @@ def loop(label_studio: LocalLabelStudio, tmp_path_factory: pytest.TempPathFactor
         yield loop
 
 
-def served_order(loop: Loop) -> list[int]:
-    """Tasks of the version in force in Label Studio, in the order of their scores."""
-    version = loop.client.project(loop.project_id).model_version
-    assert version
-    rows = loop.client.stored_predictions(loop.project_id, version)
-    return [row.task_id for row in sorted(rows, key=lambda row: row.score)]
-
-
 def hold_next_round(loop: Loop, point: str) -> None:
     loop.backend.stop("worker")
     loop.backend.environment["MMAL_HOLD_AT"] = point
@@ -54,7 +46,7 @@ def test_killed_at_any_point_the_old_or_the_new_queue_is_served_and_the_next_rou
     loop.backend.kill9()
     [cut_off] = rounds.of_project(store, loop.project_id, limit=1)
     new = [entry.task_id for entry in rounds.queue(store, cut_off.id)]
-    assert served_order(loop) in (before, new)
+    assert loop.served_order() in (before, new)
     after_death = loop.label_next()
     assert after_death.id in (before[1], *new[:1])
 
@@ -69,7 +61,7 @@ def test_killed_at_any_point_the_old_or_the_new_queue_is_served_and_the_next_rou
     loop.settle()
     assert loop.project.version != version
     assert set(loop.client.model_versions(loop.project_id)) == {loop.project.version}
-    assert served_order(loop) == loop.queued_ids()
+    assert loop.served_order() == loop.queued_ids()
     assert not {served.id, after_death.id} & set(loop.queued_ids())
     assert not rounds.of_project(store, loop.project_id, "running")
 
@@ -86,7 +78,7 @@ def test_a_task_deleted_between_selection_and_publish_is_left_out_and_the_rest_i
     [latest] = rounds.of_project(loop.services.store, loop.project_id, "published", limit=1)
     assert latest.error == ""
     assert not set(candidates[:10]) & set(loop.queued_ids())
-    assert served_order(loop) == loop.queued_ids()
+    assert loop.served_order() == loop.queued_ids()
 
 
 @pytest.mark.parametrize("point", ["synced", "imported", "switched"])
@@ -106,5 +98,5 @@ def test_label_studio_restarted_in_the_middle_of_a_round(tmp_path: Path, point: 
         server.restart()
         loop.wait_for_version(after=version)
         assert loop.status.labels == 3
-        assert served_order(loop) == loop.queued_ids()
+        assert loop.served_order() == loop.queued_ids()
         assert set(loop.client.model_versions(loop.project_id)) == {loop.project.version}
