@@ -74,7 +74,7 @@ def measure(count: int, burst: int) -> dict[str, Any]:
     """All figures of one web process pool."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {"MMAL_ENCODER": "import:benchmarks.cheap_encoder:make", "MMAL_WEB_WORKERS": "2"}
-        backend = BackendProcess(Path(folder), "http://127.0.0.1:9", "none", environment)
+        backend = BackendProcess(Path(folder) / "backend", "http://127.0.0.1:9", "none", environment)
         services = backend.services()
         fill(services, count)
         backend.start("web")

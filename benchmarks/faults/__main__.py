@@ -15,7 +15,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults import label_studio_ill, load, worker_kills
+from benchmarks.faults import label_studio_ill, load, storage, worker_kills
 from benchmarks.faults.trial import note
 
 SCENARIOS = {
@@ -24,6 +24,7 @@ SCENARIOS = {
     "burst": load.burst,
     "kills": worker_kills.kills,
     **{illness: label_studio_ill.scenario(illness) for illness in ("slow", "errors", "cuts", "token")},
+    "disk_full": storage.disk_full,
 }
 _COLUMNS = ("minutes", "labels_sent", "labels_learnt", "lost", "rounds_completed", "longest_without_queue")
 

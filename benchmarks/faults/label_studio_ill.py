@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.relay import LabelStudioRelay
-from benchmarks.faults.trial import Conditions, note, trial
+from benchmarks.faults.trial import Conditions, caught_up, note, trial
 from tests.live.backend_process import wait_for
 
 
@@ -38,8 +38,8 @@ def _run(folder: Path, illness: str, minutes: float, tasks: int) -> dict[str, An
         relay.illness = ""
         note("Label Studio is well again")
         began = time.monotonic()
-        wait_for("labels sent meanwhile to be learnt", lambda: _caught_up(running))
-        caught_up = time.monotonic() - began
+        wait_for("labels sent meanwhile to be learnt", lambda: caught_up(running))
+        seconds = time.monotonic() - began
         wait_for("a round", lambda: running.loop.project.version != ill.version)
         round_after = time.monotonic() - began
         running.go_on(max(0.0, 20 * minutes - round_after))
@@ -50,12 +50,7 @@ def _run(folder: Path, illness: str, minutes: float, tasks: int) -> dict[str, An
             "labels_learnt_while_ill": ill.labels - before.labels,
             "told": told,
             "error_gone_at_the_end": running.loop.status.last_error == "",
-            "seconds_to_catch_up": round(caught_up, 1),
+            "seconds_to_catch_up": round(seconds, 1),
             "seconds_to_next_queue": round(round_after, 1),
             "our_calls": relay.figures(),
         }
-
-
-def _caught_up(running: Any) -> bool:
-    # Annotators go on, so what was answered before the last look is compared.
-    return running.loop.status.labels >= len(running.team.answered) - running.conditions.annotators

@@ -24,6 +24,7 @@ from tests.live.conftest import fresh_server
 from tests.live.loop import Loop
 from tests.live.relay import Relay
 
+PROJECT_FOLDER = "project"
 _REQUEST_LINE = re.compile(r'"(GET|POST|PATCH|PUT|DELETE) (/[^ ?"]*)[^"]*" (5\d\d) ')
 
 
@@ -156,14 +157,20 @@ def trial(
     with fresh_server(folder, environment=conditions.label_studio) as server:
         if relay:
             relay.target = server.url
-        place = folder / "project"
-        place.mkdir()
+        place = folder / PROJECT_FOLDER
+        place.mkdir(exist_ok=True)
         note(f"importing {conditions.tasks} tasks")
         data = numbered_tasks(conditions.tasks)
         with Loop(server, place, data=data, config=CONFIG, options=options, environment=environment) as loop:
             loop.wait_for_version(seconds=3600)
             note("the first queue is in force")
             yield Trial(server, loop, conditions, what)
+
+
+def caught_up(running: Trial) -> bool:
+    """Whether all that was answered before this moment is learnt, but for what annotators are just sending."""
+    sent = len(running.team.answered)
+    return running.loop.status.labels >= sent - running.conditions.annotators
 
 
 def server_errors(log: Path) -> dict[str, int]:

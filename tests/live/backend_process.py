@@ -67,7 +67,8 @@ class BackendProcess:
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
         self.data_dir = data_dir
-        self.log = data_dir / "backend.log"
+        # Not in the folder: a full or damaged store would take the log with it.
+        self.log = data_dir.with_name(f"{data_dir.name}.log")
         data_dir.mkdir(parents=True, exist_ok=True)
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("MMAL_")},
