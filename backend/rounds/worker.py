@@ -121,6 +121,11 @@ class Worker:
         project = projects.get(self.services.store, project_id)
         old = self.services.store.clock() - project.reconciled_at > self.services.settings.reconcile_hours * 3600
         reconcile = old or project_id not in self._reconciled
+        if reconcile and project.watermark:
+            # What changed comes first. Comparing everything takes minutes in a large project, and a worker that
+            # dies each time before it is through would never learn an answer.
+            sync_project(self.services, project_id)
+            request_if_due(self.services, project_id)
         report = sync_project(self.services, project_id, reconcile=reconcile)
         if reconcile:
             tasks.retry_problems(self.services.store, project_id)

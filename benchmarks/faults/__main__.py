@@ -25,6 +25,7 @@ SCENARIOS = {
     "kills": worker_kills.kills,
     **{illness: label_studio_ill.scenario(illness) for illness in ("slow", "errors", "cuts", "token")},
     "disk_full": storage.disk_full,
+    "damaged": storage.damaged,
 }
 _COLUMNS = ("minutes", "labels_sent", "labels_learnt", "lost", "rounds_completed", "longest_without_queue")
 

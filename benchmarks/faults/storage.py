@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from tests.live.backend_process import wait_for
 
 _SMALL = Conditions(tasks=1000, annotators=2, think=2.0, options={"queue_size": 60, "poll_seconds": 5})
 _DISK = "48m"
+# Seconds a worker on a damaged store is given to say so.
+_LOOK_AFTER = 15.0
 
 
 def disk_full(folder: Path, minutes: float = 3.0) -> dict[str, Any]:
@@ -38,6 +42,73 @@ def disk_full(folder: Path, minutes: float = 3.0) -> dict[str, Any]:
         }
         running.go_on(20 * minutes)
         return {**running.finish(), **figures, "error_gone_at_the_end": running.loop.status.last_error == ""}
+
+
+def damaged(folder: Path, minutes: float = 0.5) -> dict[str, Any]:
+    """A backup; then the store's file is damaged in four ways, one after the other, and restored each time."""
+    with trial(folder, _SMALL) as running:
+        running.start()
+        running.go_on(60 * minutes)
+        backup = folder / "store.backup"
+        made = running.loop.backend.cli("backup", str(backup))
+        if made.returncode:
+            raise RuntimeError(f"mmal backup failed: {made.stderr}")
+        found = {}
+        for name, damage in DAMAGES.items():
+            running.go_on(60 * minutes)
+            note(f"the store is damaged: {name}")
+            found[name] = _damage_and_restore(running, backup, damage)
+        running.go_on(60 * minutes)
+        return {**running.finish(), "damages": found}
+
+
+def _damage_and_restore(running: Trial, backup: Path, damage: Callable[[Path], None]) -> dict[str, Any]:
+    backend = running.loop.backend
+    backend.kill9()
+    running.loop.services.store.engine.dispose()
+    damage(backend.data_dir / "mmal.sqlite3")
+    backend.start("worker")
+    time.sleep(_LOOK_AFTER)
+    figures = _what_is_told(running)
+    backend.stop()
+    restored = backend.cli("restore", str(backup), "--replace")
+    backend.start()
+    began = time.monotonic()
+    wait_for("labels sent since the backup to be learnt", lambda: caught_up(running))
+    return {
+        **figures,
+        "restored": restored.returncode == 0,
+        "restore_said": _last_line(restored.stdout + restored.stderr),
+        "seconds_to_catch_up": round(time.monotonic() - began, 1),
+    }
+
+
+def _overwrite(at: float) -> Callable[[Path], None]:
+    """64 KiB of noise at this share of the file."""
+
+    def damage(file: Path) -> None:
+        with open(file, "r+b") as opened:
+            opened.seek(int(at * file.stat().st_size))
+            opened.write(random.Random(0).randbytes(1 << 16))
+
+    return damage
+
+
+def _cut_in_half(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def _remove(file: Path) -> None:
+    for part in file.parent.glob(f"{file.name}*"):
+        part.unlink()
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "noise at the beginning": _overwrite(0.0),
+    "noise in the middle": _overwrite(0.5),
+    "second half missing": _cut_in_half,
+    "file missing": _remove,
+}
 
 
 @contextmanager

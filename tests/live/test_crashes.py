@@ -13,6 +13,7 @@ from backend.store import projects, rounds
 from tests.live.backend_process import wait_for
 from tests.live.conftest import fresh_server
 from tests.live.loop import Loop
+from tests.live.relay import Relay, RelayedCall
 
 pytestmark = pytest.mark.live
 
@@ -100,3 +101,31 @@ def test_label_studio_restarted_in_the_middle_of_a_round(tmp_path: Path, point: 
         assert loop.status.labels == 3
         assert loop.served_order() == loop.queued_ids()
         assert set(loop.client.model_versions(loop.project_id)) == {loop.project.version}
+
+
+class NoFullReading(Relay):
+    """Label Studio to a worker that never gets through with reading all tasks, once `cut_short` is set."""
+
+    cut_short = False
+
+    def serve(self, call: RelayedCall) -> None:
+        if self.cut_short and "fields=task_only" in call.path:
+            call.cut()
+        else:
+            super().serve(call)
+
+
+def test_a_worker_that_never_gets_to_compare_everything_still_learns_what_changed(
+    label_studio: LocalLabelStudio, tmp_path: Path
+) -> None:
+    with NoFullReading() as relay:
+        relay.target = label_studio.url
+        options = {"poll_seconds": 1, "batch_size": 10}
+        environment = {"LABEL_STUDIO_URL": relay.url}
+        with Loop(label_studio, tmp_path, tasks=40, options=options, environment=environment) as loop:
+            loop.wait_for_version()
+            loop.backend.kill9("worker")
+            loop.label_batch(3)
+            relay.cut_short = True
+            loop.backend.start("worker")
+            loop.wait_for_labels(3)
