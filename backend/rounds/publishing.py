@@ -82,7 +82,7 @@ def clear_away(services: Services, project_id: int, versions: Iterable[str]) -> 
         tasks.set_reason(services.store, project_id, stale, "")
     ours = {r.version for r in rounds.of_project(services.store, project_id)} - {project.version, ""}
     for version in sorted(ours.intersection(versions)):
-        services.label_studio.delete_model_version(project_id, version)
+        services.label_studio.delete_version_by_rows(project_id, version)
 
 
 def trim_live_rows(services: Services, project_id: int, most: int = 50) -> int:

@@ -170,19 +170,21 @@ class LockWatch(threading.Thread):
         self._file = open(file, "rb")  # noqa: SIM115 - see LabelStudioSqlite: closing would drop locks
         self._what = what
         self._done = threading.Event()
+        self.clock = time.monotonic
+        self.held_since: float | None = None
         self.held: list[tuple[float, float, str]] = []
 
     def run(self) -> None:
-        began, what = None, ""
+        what = ""
         while not self._done.wait(_LOCK_LOOKS):
-            now = time.monotonic()
+            now = self.clock()
             if self._locked():
-                if began is None:
-                    began, what = now, self._what()
-            elif began is not None:
-                if now - began >= _NOTABLE_LOCK:
-                    self.held.append((began, now - began, what))
-                began = None
+                if self.held_since is None:
+                    self.held_since, what = now, self._what()
+            elif self.held_since is not None:
+                if now - self.held_since >= _NOTABLE_LOCK:
+                    self.held.append((self.held_since, now - self.held_since, what))
+                self.held_since = None
 
     def stop(self) -> None:
         self._done.set()
