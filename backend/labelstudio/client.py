@@ -130,6 +130,10 @@ class LabelStudio(Publishing, Connections):
         """Delete all annotations and drafts of the given tasks."""
         self._bulk_action(project_id, "delete_tasks_annotations", task_ids)
 
+    def delete_predictions_of(self, project_id: int, task_ids: Iterable[int]) -> None:
+        """Delete all predictions of the given tasks, whoever made them."""
+        self._bulk_action(project_id, "delete_tasks_predictions", task_ids)
+
     def _bulk_action(self, project_id: int, action: str, task_ids: Iterable[int]) -> None:
         included = sorted(set(task_ids))
         if not included:

@@ -84,14 +84,6 @@ class Publishing(TaskReading):
         )
         return int((answer or {}).get("deleted_predictions", 0))
 
-    def delete_version_by_rows(self, project_id: int, version: str) -> int:
-        """Delete a version's predictions one call each, so that what annotators send is stored in between.
-
-        Label Studio deletes a version in one transaction. On SQLite nobody else can write until that ends: a second
-        on a quiet machine, twenty on a loaded one, and an answer that waits five is refused with a 500.
-        """
-        return sum(self.delete_prediction(row.id) for row in self.stored_predictions(project_id, version))
-
     def delete_prediction(self, prediction_id: int) -> bool:
         """Delete one prediction in a call short enough not to hold up annotators; False when it was gone."""
         try:

@@ -6,12 +6,13 @@ Until the project's model_version changes, the old queue is in force; from then 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
-from backend.errors import UnknownTasks
+from backend.errors import LabelStudioRefused, UnknownTasks
 from backend.labelstudio.predictions import check_rows, queue_row
 from backend.labelstudio.project_setup import show_predictions
 from backend.labelstudio.schema import REASON_KEY, TaskSchema
+from backend.labelstudio.session import in_chunks
 from backend.rounds.reasons import sentence
 from backend.rounds.selection import Place
 from backend.rounds.services import Services
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 Checkpoint = Callable[[str], None]
 LIVE_SUFFIX = "-live"
+# Tasks a call that deletes rows: a tenth of a second of Label Studio's, on a quiet machine.
+TASKS_A_PIECE = 20
 
 
 def publish(
@@ -62,7 +65,7 @@ def publish(
     return list(places)
 
 
-def clear_away(services: Services, project_id: int, versions: Iterable[str]) -> None:
+def clear_away(services: Services, project_id: int, versions: Collection[str]) -> None:
     """Take back the reasons of tasks that left the queue and delete our versions that are not in force.
 
     Only versions that a round of this store published are deleted. Rows made on demand are left to
@@ -80,15 +83,36 @@ def clear_away(services: Services, project_id: int, versions: Iterable[str]) -> 
     if stale:
         services.label_studio.write_field(project_id, sorted(stale), REASON_KEY, "")
         tasks.set_reason(services.store, project_id, stale, "")
-    ours = {r.version for r in rounds.of_project(services.store, project_id)} - {project.version, ""}
-    for version in sorted(ours.intersection(versions)):
-        services.label_studio.delete_version_by_rows(project_id, version)
+    old = [r for r in rounds.of_project(services.store, project_id) if r.version not in (project.version, "")]
+    left_over = [r for r in old if r.version in versions]
+    if set(versions) <= {project.version, *(r.version for r in old), *live_versions(services, project_id)}:
+        _delete_in_pieces(services, project_id, left_over, queued)
+    for round_ in left_over:
+        services.label_studio.delete_model_version(project_id, round_.version)
+
+
+def _delete_in_pieces(
+    services: Services, project_id: int, left_over: Iterable[Round], queued: Container[int]
+) -> None:
+    """Delete the rows of tasks that are in no queue any more, a few tasks a call.
+
+    Label Studio deletes a version in one transaction, some milliseconds a row. On SQLite nobody else can write until
+    that ends, and an answer that waits too long is refused. Only in projects where all rows are ours: the call takes
+    every row of a task.
+    """
+    stale = {entry.task_id for r in left_over for entry in rounds.queue(services.store, r.id)}
+    for piece in in_chunks(sorted(task_id for task_id in stale if task_id not in queued), TASKS_A_PIECE):
+        try:
+            services.label_studio.delete_predictions_of(project_id, piece)
+        except LabelStudioRefused as refused:
+            # All of these tasks may be gone. Whatever is left goes with its version.
+            log.info("project %s: %s", project_id, refused)
 
 
 def trim_live_rows(services: Services, project_id: int, most: int = 50) -> int:
     """Delete some of the rows that old versions answered on demand, in short calls; tells how many."""
     project = projects.get(services.store, project_id)
-    ours = {live_version(r.version) for r in rounds.of_project(services.store, project_id)} | {live_version("")}
+    ours = live_versions(services, project_id)
     stored = set(services.label_studio.model_versions(project_id))
     deleted = 0
     for version in sorted(ours & stored - {live_version(project.version)}):
@@ -96,6 +120,11 @@ def trim_live_rows(services: Services, project_id: int, most: int = 50) -> int:
             for prediction in services.label_studio.stored_predictions(project_id, version, most - deleted):
                 deleted += services.label_studio.delete_prediction(prediction.id)
     return deleted
+
+
+def live_versions(services: Services, project_id: int) -> set[str]:
+    """Every version under which this store has answered on demand."""
+    return {live_version(r.version) for r in rounds.of_project(services.store, project_id)} | {live_version("")}
 
 
 def live_version(version: str) -> str:

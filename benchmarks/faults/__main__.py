@@ -42,9 +42,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="how long; each scenario has a default of its own")
     parser.add_argument("--tasks", type=int, help="tasks of the project")
     parser.add_argument("--count", type=int, help="webhooks of burst, times a worker is killed")
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), help="database of the backend; of team only")
     parser.add_argument("--json", type=Path, help="file for the figures")
     given = parser.parse_args()
-    asked = {n: value for n in ("minutes", "tasks", "count") if (value := getattr(given, n)) is not None}
+    asked = {n: value for n in ("minutes", "tasks", "count", "store") if (value := getattr(given, n)) is not None}
     for name in given.names:
         if strange := asked.keys() - signature(SCENARIOS[name]).parameters.keys():
             parser.error(f"{name} has no option --{strange.pop()}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,36 @@ from backend.store import events, notes
 from benchmarks.faults.relay import LabelStudioRelay
 from benchmarks.faults.trial import Conditions, Trial, trial
 from tests.live.backend_process import wait_for
+from tests.team_servers import PostgresServer
 
 SENDERS = 8
 
 
-def team(folder: Path, minutes: float = 15.0, tasks: int = 50_000) -> dict[str, Any]:
+def team(folder: Path, minutes: float = 15.0, tasks: int = 50_000, store: str = "sqlite") -> dict[str, Any]:
     """Eight annotators on a large project; every call of the backend to Label Studio is timed on its way."""
-    conditions = Conditions(tasks=tasks, annotators=8, think=6.0, batch_size=40, warm_up=120.0)
-    with (
-        LabelStudioRelay() as relay,
-        trial(folder, conditions, relay=relay, what=relay.under_way) as running,
-    ):
+    with ExitStack() as stack:
+        conditions = Conditions(
+            tasks=tasks,
+            annotators=8,
+            think=6.0,
+            batch_size=40,
+            warm_up=120.0,
+            environment=_stored_in(store, stack),
+        )
+        relay = stack.enter_context(LabelStudioRelay())
+        running = stack.enter_context(trial(folder, conditions, relay=relay, what=relay.under_way))
         relay.forget()
         running.start()
         running.go_on(60 * minutes)
-        return {**running.finish(), "our_calls": relay.figures()}
+        return {"store": store, **running.finish(), "our_calls": relay.figures()}
+
+
+def _stored_in(store: str, stack: ExitStack) -> dict[str, str]:
+    """Variables of a backend with this kind of database, which ends with the stack."""
+    if store == "sqlite":
+        return {}
+    address = stack.enter_context(PostgresServer(durable=True)).new_database()
+    return {"MMAL_DATABASE_URL": address.replace("postgresql://", "postgresql+psycopg://")}
 
 
 def soak(folder: Path, minutes: float = 60.0, tasks: int = 2000) -> dict[str, Any]:

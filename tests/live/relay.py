@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
@@ -74,8 +75,10 @@ class RelayedCall:
             if value:
                 self._handler.send_header(name, value)
         self._handler.send_header("Content-Length", str(len(body)))
-        self._handler.end_headers()
-        self._handler.wfile.write(body)
+        # Whoever asked may be gone by now: killed, or tired of waiting.
+        with contextlib.suppress(ConnectionError):
+            self._handler.end_headers()
+            self._handler.wfile.write(body)
 
     def cut(self) -> None:
         """Close the connection without an answer."""
