@@ -117,3 +117,22 @@ def test_answers_made_on_demand_never_enter_the_queue_and_old_ones_are_cleared_a
         assert trim_live_rows(loop.services, loop.project_id, most=2) == 2
         assert trim_live_rows(loop.services, loop.project_id) in (0, 1)  # the worker may have taken the last one
         assert live not in loop.client.model_versions(loop.project_id)
+
+
+def test_rows_of_others_outlive_the_rounds_and_old_ones_of_ours_do_not(
+    label_studio: LocalLabelStudio, tmp_path: Path
+) -> None:
+    options = {"batch_size": 5, "queue_size": 15, "refresh_share": 1.0}
+    with Loop(label_studio, tmp_path, tasks=40, options=options) as loop:
+        version = loop.wait_for_version()
+        loop.label_batch(5)
+        version = loop.wait_for_version(after=version)
+        assert loop.client.model_versions(loop.project_id) == {version: 15}
+        theirs = [
+            {"task": task_id, "result": [], "score": 0.5, "model_version": "somebody-else"}
+            for task_id in loop.task_ids
+        ]
+        loop.client.import_predictions(loop.project_id, theirs)
+        loop.label_batch(5)
+        version = loop.wait_for_version(after=version)
+        assert loop.client.model_versions(loop.project_id) == {version: 15, "somebody-else": 40}
