@@ -150,7 +150,7 @@ def trial(
     environment = {
         "MMAL_ENCODER": "import:benchmarks.cheap_encoder:make",
         "MMAL_ENCODE_BATCH": "256",
-        "MMAL_LEASE_SECONDS": "10",
+        "MMAL_LEASE_SECONDS": "30",
         **({"LABEL_STUDIO_URL": relay.url} if relay else {}),
         **conditions.environment,
     }
