@@ -88,6 +88,4 @@ def _kill(running: Trial, worker: ForkServerProcess, chance: random.Random, *, s
     if worker.exitcode != -signal.SIGKILL:
         raise RuntimeError(f"the worker ended by itself: {worker.exitcode}; see {running.loop.backend.log}")
     latest = rounds.of_project(running.loop.services.store, running.loop.project_id, limit=1)[0]
-    # A round counts as published from the switch on; its clearing away is still to come.
-    under_way = latest.status == "running" or latest.step == "in force"
-    return f"after {latest.step!r}" if under_way else "between rounds"
+    return f"after {latest.step!r}" if latest.status == "running" else "clearing away, or between rounds"
