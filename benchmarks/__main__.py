@@ -10,6 +10,7 @@ BENCHMARKS = (
     ("benchmarks.server_latency", ()),
     ("benchmarks.loop_latency", ("--tasks", "1000")),
     ("benchmarks.catalogue_loop", ("--items", "2000")),
+    ("benchmarks.faults", ("errors", "--minutes", "1", "--tasks", "300")),
     ("backend.cli", ("simulate", "--dataset", "demo", "--seeds", "2", "--out", ".cache/simulation")),
     ("benchmarks.auto_at_scale", ()),
     ("benchmarks.acquisition", ("--cases", "10000:100")),
