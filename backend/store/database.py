@@ -32,6 +32,11 @@ class Store:
         SQLAlchemy engine, migrated.
     data_dir
         Folder of vectors and heads.
+
+    Attributes
+    ----------
+    leases_held
+        Name and holder of the leases that threads of this process hold.
     """
 
     def __init__(self, engine: Engine, data_dir: Path) -> None:
@@ -39,6 +44,7 @@ class Store:
         self.data_dir = data_dir
         self._on_postgresql = engine.dialect.name == "postgresql"
         snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True} if self._on_postgresql else {}
+        self.leases_held: set[tuple[str, str]] = set()
         self._writers = sessionmaker(engine, expire_on_commit=False)
         self._readers = sessionmaker(engine.execution_options(writes=False, **snapshot), expire_on_commit=False)
         self._clock_offset, self._clock_read = 0.0, float("-inf")

@@ -24,6 +24,7 @@ class HeldLease:
 
     def __init__(self, store: Store, name: str, holder: str, seconds: float) -> None:
         self.store, self.name, self.holder, self.seconds = store, name, holder, seconds
+        store.leases_held.add((name, holder))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat {name}", daemon=True)
         self._thread.start()
@@ -49,6 +50,7 @@ class HeldLease:
         """Give the lease back."""
         self._stop.set()
         self._thread.join()
+        self.store.leases_held.discard((self.name, self.holder))
         with self.store.statement() as session:
             session.execute(delete(Lease).where(Lease.name == self.name, Lease.holder == self.holder))
 
@@ -64,7 +66,12 @@ class HeldLease:
 
 
 def acquire(store: Store, name: str, holder: str, seconds: float) -> HeldLease | None:
-    """Take the lease if it is free or its holder's heartbeat is older than `seconds`; None otherwise."""
+    """Take the lease if it is free or its holder's heartbeat is older than `seconds`; None otherwise.
+
+    A holder never takes it from another thread of its own, however late the heartbeat: it is alive.
+    """
+    if (name, holder) in store.leases_held:
+        return None
     mine = store.insert(Lease).values(name=name, holder=holder, heartbeat_at=store.now)
     # One statement: of many that try at once, the database lets one through.
     take = mine.on_conflict_do_update(

@@ -97,6 +97,16 @@ class TestLeases:
         first.release()
         assert leases.holder_of(store, "round 1", 0.4) == ""
 
+    def test_a_holder_does_not_take_its_own_lease_however_late_the_heartbeat(self, store: Store) -> None:
+        first = leases.acquire(store, "round 1", "a", seconds=60)
+        assert first is not None
+        assert leases.acquire(store, "round 1", "a", seconds=0.0) is None
+        first.check()
+        first.release()
+        again = leases.acquire(store, "round 1", "a", seconds=0.0)
+        assert again is not None
+        again.release()
+
     def test_a_dead_holder_is_taken_over_and_finds_out_when_it_comes_back(self, store: Store) -> None:
         first = leases.acquire(store, "round 1", "a", seconds=60)
         assert first is not None
