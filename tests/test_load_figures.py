@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.faults.observer import LockWatch, group_rss, longest_gap, slope
-from benchmarks.faults.trial import server_errors
+from benchmarks.faults.trial import server_errors, tracebacks
 from tests.live.backend_process import wait_for
 
 
@@ -73,3 +73,10 @@ def test_answers_of_label_studio_with_an_error_are_counted_by_call(tmp_path: Pat
         '[3] [ERROR] "POST /api/tasks/18/annotations/?a=1 HTTP/1.1" 500 9\n'
     )
     assert server_errors(log) == {"POST api/tasks/N/annotations 500": 2}
+
+
+def test_exceptions_that_are_told_by_a_traceback_are_counted_by_their_words(tmp_path: Path) -> None:
+    log = tmp_path / "backend.log"
+    one = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nValueError: no\n'
+    log.write_text(f"12:00 INFO fine\n{one}12:01 ERROR in words\n{one}{one.replace('no', 'yes')}")
+    assert tracebacks(log) == {"ValueError: no": 2, "ValueError: yes": 1}

@@ -27,19 +27,20 @@ def disk_full(folder: Path, minutes: float = 3.0) -> dict[str, Any]:
     with _small_disk(folder / PROJECT_FOLDER / "backend") as disk, trial(folder, _SMALL) as running:
         running.start()
         running.go_on(20 * minutes)
-        before = running.loop.status
+        before, sent = running.loop.status, len(running.team.answered)
         filler = _fill(disk)
         note("the disk is full")
         running.go_on(20 * minutes)
-        figures = _what_is_told(running)
+        figures = {
+            **_what_is_told(running),
+            "labels_learnt_while_full": running.loop.status.labels - before.labels,
+            "labels_sent_while_full": len(running.team.answered) - sent,
+        }
         filler.unlink()
         note("the disk has room again")
         began = time.monotonic()
         wait_for("labels sent meanwhile to be learnt", lambda: caught_up(running))
-        figures |= {
-            "labels_learnt_while_full": running.loop.status.labels - before.labels,
-            "seconds_to_catch_up": round(time.monotonic() - began, 1),
-        }
+        figures["seconds_to_catch_up"] = round(time.monotonic() - began, 1)
         running.go_on(20 * minutes)
         return {**running.finish(), **figures, "error_gone_at_the_end": running.loop.status.last_error == ""}
 

@@ -24,6 +24,7 @@ from tests.live.conftest import fresh_server
 from tests.live.loop import Loop
 from tests.live.relay import Relay
 
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.{0,149})")
 PROJECT_FOLDER = "project"
 _REQUEST_LINE = re.compile(r'"(GET|POST|PATCH|PUT|DELETE) (/[^ ?"]*)[^"]*" (5\d\d) ')
 
@@ -181,6 +182,14 @@ def server_errors(log: Path) -> dict[str, int]:
             if found := _REQUEST_LINE.search(line):
                 calls[f"{found[1]} {call_name(found[2])} {found[3]}"] += 1
     return dict(sorted(calls.items()))
+
+
+def tracebacks(log: Path) -> dict[str, int]:
+    """How often each exception is in a log with its traceback instead of in words, by its first 150 characters."""
+    found = re.findall(
+        r"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.{0,149})", log.read_text(errors="replace")
+    )
+    return dict(Counter(found))
 
 
 def call_name(path: str) -> str:
