@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 from backend.errors import ConfigurationError, MmalError, StoreError
@@ -13,11 +14,13 @@ from backend.store.tables import Project
 
 # A worker that lives looks at every project this many polls long, at the latest.
 MISSED_POLLS = 6
+# Less than this and the next vectors, or the store's next pages, find no room.
+LEAST_FREE_BYTES = 20_000_000
 
 
 def examine(services: Services, project_id: int | None = None) -> list[Finding]:
     """All findings, of one project or of all; never raises for what is wrong with a project."""
-    found = [_encoder(services), _store(services)]
+    found = [_encoder(services), _store(services), _disk(services)]
     try:
         _ = services.label_studio
     except ConfigurationError as error:
@@ -47,6 +50,17 @@ def _store(services: Services) -> Finding:
         return Finding(True, "store", str(services.store.engine.url))
     except StoreError as error:
         return Finding(False, "store", "damaged", str(error))
+
+
+def _disk(services: Services) -> Finding:
+    # A full disk takes no note of its own, so status cannot tell; this looks at the disk itself.
+    folder = services.settings.data_dir
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / 1e6:.0f} MB free for MMAL_DATA_DIR"
+    if free >= LEAST_FREE_BYTES:
+        return Finding(True, "disk", detail)
+    remedy = f"Free some, or move the folder {folder} to a larger disk; the work then goes on by itself"
+    return Finding(False, "disk", detail, remedy)
 
 
 def _project(services: Services, project: Project) -> Iterator[Finding]:

@@ -124,9 +124,7 @@ class Trial:
             **self.observer.figures(self.conditions.warm_up),
             **self.team.figures(),
             "label_studio_errors": server_errors(self.server.log_file),
-            "tracebacks": self.loop.backend.log.read_text(errors="replace").count(
-                "Traceback (most recent call last)"
-            ),
+            "tracebacks": tracebacks(self.loop.backend.log),
             "database_locked": self.locks.figures(),
             "load_average": [round(self.load_before, 1), round(load, 1)],
         }
