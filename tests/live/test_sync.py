@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.live.backend_process import wait_for
 from tests.live.flaky_relay import FlakyRelay
 from tests.live.loop import Loop
 from tests.live.pool import LABELS
+from tests.live.relay import Relay, RelayedCall
 
 pytestmark = pytest.mark.live
 
@@ -173,3 +175,39 @@ def test_a_changed_label_config_is_learnt_anew(label_studio: LocalLabelStudio, t
         loop.client.submit(extra, schema, ["none"])
         wait_for("the new choice to be learnt", lambda: loop.training_set().get(extra) == "none")
         assert loop.status.labels == 7
+
+
+class StaleCount(Relay):
+    """Label Studio whose count of one task's annotations is stale: filtered by it, the task is not listed."""
+
+    left_out = 0
+
+    def serve(self, call: RelayedCall) -> None:
+        answer = call.forward()
+        if "filter%3Atasks%3Atotal_annotations" not in call.path:
+            call.reply(answer)
+            return
+        listed = answer.json()
+        kept = [task for task in listed["tasks"] if task["id"] != self.left_out]
+        listed |= {"tasks": kept, "total": listed["total"] - len(listed["tasks"]) + len(kept)}
+        call.answer(answer.status_code, json.dumps(listed).encode())
+
+
+def test_an_answer_that_label_studio_does_not_count_stays_learnt_when_everything_is_compared(
+    label_studio: LocalLabelStudio, tmp_path: Path
+) -> None:
+    with StaleCount() as relay:
+        relay.target = label_studio.url
+        options = {"poll_seconds": 1, "batch_size": 10}
+        environment = {"LABEL_STUDIO_URL": relay.url}
+        with Loop(label_studio, tmp_path, tasks=30, options=options, environment=environment) as loop:
+            loop.wait_for_version()
+            relay.left_out, _, other = loop.label_batch(3)
+            loop.wait_for_labels(3)
+            loop.backend.stop("worker")
+            loop.client.delete_annotations_of(loop.project_id, [other])
+            compared = loop.project.reconciled_at
+            loop.backend.start("worker")
+            wait_for("everything to be compared", lambda: loop.project.reconciled_at > compared)
+            assert loop.status.labels == 2
+            assert relay.left_out in loop.training_set()
