@@ -134,8 +134,8 @@ def _read_all_answers(services: Services, project_id: int, schema: TaskSchema, r
     for snapshot in services.label_studio.annotated_tasks(project_id):
         seen.add(snapshot.id)
         report.labels += _label(services, project_id, schema, [snapshot])
-    # Not listed is not gone: Label Studio counts a task's annotations in one call and writes the count in another, so an
-    # answer that comes in between is stored and counted as none. What it did not list is asked for by id.
+    # Not listed is not gone: an import of predictions counts the annotations of all tasks first and writes the counts
+    # later, so an answer that comes in between is stored and counted as none. What is not listed is asked for by id.
     unlisted = services.label_studio.tasks_with_annotations(project_id, before - seen).values()
     answered = [snapshot for snapshot in unlisted if snapshot.annotations]
     report.labels += _label(services, project_id, schema, answered)
