@@ -153,7 +153,8 @@ def trial(
         **({"LABEL_STUDIO_URL": relay.url} if relay else {}),
         **conditions.environment,
     }
-    with fresh_server(folder, environment=conditions.label_studio) as server:
+    # The observer reads the SQLite file, whatever database the tests run on.
+    with fresh_server(folder, on_postgresql=False, environment=conditions.label_studio) as server:
         if relay:
             relay.target = server.url
         place = folder / PROJECT_FOLDER
