@@ -210,8 +210,8 @@ def _open(services: Services, project_id: int, why: str, versions: Iterable[str]
         trigger=why,
         strategy=options.strategy,
         options=options.model_dump(),
-        # The same data and the same round give the same queue.
-        seed=int(np.random.SeedSequence([project_id, number]).generate_state(1)[0]),
+        # The same data and the same round give the same queue. PostgreSQL's integers end at 31 bits.
+        seed=int(np.random.SeedSequence([project_id, number]).generate_state(1)[0]) % 2**31,
     )
 
 
