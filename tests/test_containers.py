@@ -36,7 +36,7 @@ from tests.team_servers import PostgresServer
 SCHEMA = Path(__file__).parent / "fixtures" / "compose_spec" / "compose-spec.json"
 SERVICES = services(filled_in())
 # Without these a part of the backend stays closed.
-OPTIONAL = {"MMAL_ADMIN_TOKEN", "MMAL_METRICS_TOKEN"}
+OPTIONAL = ["MMAL_ADMIN_TOKEN", "MMAL_METRICS_TOKEN"]
 SECRETS = [name for name in example_variables() if re.search("PASS|TOKEN", name) and name not in OPTIONAL]
 # Started by its image's own user; the Dockerfile sets ours.
 OURS = {"web", "worker"}
