@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from backend.strategies.bmmal import coalition_value
+from backend.strategies.bmmal import coalition_value, concat_game
 from backend.strategies.kernels import kmeanspp, outer_rows
 from backend.strategies.kernels.herding import greedy_coverage
 from backend.strategies.kernels.kmeans import kmeans, nearest_to_centroids
@@ -34,6 +34,7 @@ from backend.strategies.kernels.shapley import (
 )
 from backend.strategies.kernels.uncertainty import entropy, least_confidence, margin, mean_margin
 from backend.strategies.kernels.views import CentredView, squared_euclidean
+from backend.strategies.pool import LazyRows, Pool
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -402,3 +403,20 @@ def test_multi_label_margin_looks_at_the_most_undecided_class_and_least_confiden
     one_doubt, many_small_doubts = np.array([[0.5, 0.0, 0.0]]), np.array([[0.2, 0.2, 0.2]])
     assert margin(one_doubt, multi_label=True) > margin(many_small_doubts, multi_label=True)
     assert least_confidence(one_doubt, multi_label=True) < least_confidence(many_small_doubts, multi_label=True)
+
+
+def test_each_coalition_of_the_game_is_computed_once() -> None:
+    full = np.float32([[0.7, 0.3], [0.2, 0.8]])
+    features = {"image": np.ones((2, 3), np.float32), "text": np.ones((2, 2), np.float32)}
+    asked = []
+
+    def compute(coalition: frozenset[str], part: dict[str, np.ndarray]) -> np.ndarray:
+        asked.append(coalition)
+        return full / 2
+
+    lazy = LazyRows(tuple(coalitions(("image", "text"))), compute, features)
+    pool = Pool(features, np.ones(2, bool), np.zeros(2, int), 2, probabilities=full, coalition_probabilities=lazy)
+    _, values = concat_game(pool)
+    assert len(asked) == len(set(asked)) == 3
+    np.testing.assert_allclose(values[frozenset({"image"})], [0.35, 0.4])
+    np.testing.assert_allclose(values[frozenset({"image", "text"})], [0.7, 0.8])
