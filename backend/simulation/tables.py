@@ -12,6 +12,17 @@ from backend.simulation.results import Comparison
 CLEAR = 2.0
 
 
+def _standing(one: Comparison, arm: str) -> list[str]:
+    """What every table begins a row with: arm, area, difference to the reference, in how many seeds it is ahead."""
+    to_reference = one.difference(arm)
+    return [
+        f"`{arm}`",
+        f"{100 * float(np.mean(one.arms[arm].areas[one.yardstick.measure])):.1f}",
+        str(to_reference),
+        f"{to_reference.ahead}/{to_reference.seeds}",
+    ]
+
+
 def comparison_table(one: Comparison) -> str:
     """One comparison, the best arm first."""
     reference = one.arms[one.yardstick.reference]
@@ -24,14 +35,10 @@ def comparison_table(one: Comparison) -> str:
     lines = [row(names), "|" + "---|" * len(names)]
     for arm in one.ranking():
         own = one.arms[arm]
-        to_random = one.difference(arm)
         lines.append(
             row(
                 [
-                    f"`{arm}`",
-                    f"{100 * float(np.mean(own.areas['accuracy'])):.1f}",
-                    str(to_random),
-                    f"{to_random.ahead}/{to_random.seeds}",
+                    *_standing(one, arm),
                     str(one.difference(arm, measure="macro_f1")),
                     f"{100 * own.last['accuracy']:.1f}",
                     f"{100 * own.last['macro_f1']:.1f}",
@@ -70,14 +77,11 @@ def pairing_table(one: Comparison) -> str:
     ]  # fmt: skip
     lines = [row(names), "|" + "---|" * len(names)]
     for arm in one.ranking():
-        own, to_random = one.arms[arm], one.difference(arm)
+        own = one.arms[arm]
         lines.append(
             row(
                 [
-                    f"`{arm}`",
-                    f"{100 * float(np.mean(own.areas['recall_1'])):.1f}",
-                    str(to_random),
-                    f"{to_random.ahead}/{to_random.seeds}",
+                    *_standing(one, arm),
                     *(str(one.difference(arm, measure=name)) for name in ("recall_5", "recall_10")),
                     *([str(one.difference(arm, measure="group"))] if groups else []),
                     f"{100 * own.last['recall_1']:.1f}",
@@ -101,15 +105,12 @@ def retrieval_table(one: Comparison) -> str:
     ]  # fmt: skip
     lines = [row(names), "|" + "---|" * len(names)]
     for arm in one.ranking():
-        own, to_random = one.arms[arm], one.difference(arm)
+        own = one.arms[arm]
         ways = ("map_labels", "map_image_to_text", "map_text_to_image")
         lines.append(
             row(
                 [
-                    f"`{arm}`",
-                    f"{100 * float(np.mean(own.areas['map'])):.1f}",
-                    str(to_random),
-                    f"{to_random.ahead}/{to_random.seeds}",
+                    *_standing(one, arm),
                     *(str(one.difference(arm, measure=name)) for name in ways),
                     *(_told(own.last, name, "{:.1%}") for name in ("map", "map_labels")),
                     f"{100 * one.saved(arm):.0f}%",
@@ -132,14 +133,11 @@ def multi_label_table(one: Comparison) -> str:
     ]  # fmt: skip
     lines = [row(names), "|" + "---|" * len(names)]
     for arm in one.ranking():
-        own, to_random = one.arms[arm], one.difference(arm)
+        own = one.arms[arm]
         lines.append(
             row(
                 [
-                    f"`{arm}`",
-                    f"{100 * float(np.mean(own.areas['map'])):.1f}",
-                    str(to_random),
-                    f"{to_random.ahead}/{to_random.seeds}",
+                    *_standing(one, arm),
                     *(str(one.difference(arm, measure=name)) for name in ("micro_f1", "macro_f1", "accuracy")),
                     *(f"{100 * own.last[name]:.1f}" for name in ("map", "micro_f1", "accuracy")),
                     f"{100 * one.saved(arm):.0f}%",
