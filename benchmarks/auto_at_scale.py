@@ -32,7 +32,7 @@ from backend.simulation.splits import random_split
 from backend.strategies import Pool, create_strategy
 from backend.strategies.auto import Auto
 from backend.strategies.kernels.predicted_view import PredictedView
-from backend.strategies.kernels.uncertainty import mean_margin
+from backend.strategies.kernels.uncertainty import mean_margin, rarity
 from backend.strategies.kernels.views import CentredView, squared_euclidean
 
 Features = dict[str, np.ndarray]
@@ -80,6 +80,7 @@ def covered(pool: Pool, anchors: np.ndarray) -> float:
     """sum over the pool of U_i times the largest similarity to an anchor: what the default strategy maximises."""
     probabilities = pool.require_probabilities()
     weights = mean_margin(probabilities, multi_label=False)
+    weights *= rarity(probabilities, pool.labels[pool.labelled], Auto().rarity)
     view = PredictedView(CentredView.of(pool.features), probabilities, Auto().prediction_weight)
     vectors = view.rows(anchors)
     total = 0.0

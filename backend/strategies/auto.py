@@ -25,8 +25,8 @@ class Auto(LabelledStrategy):
     """Picks, one after the other, the record that best covers what is uncertain and not yet covered.
 
     argmax_x of sum_i U_i [k(i, x) - m_i]_+ with U the margin uncertainty without temperature, times the expected
-    (n_c + 1)^-rarity of the record's class, n_c the labels that the class has (for a long tail). Several labels a
-    record: U the mean over classes of 1 - abs(2q - 1), no rarity and no H2, which were not measured there.
+    (n_c + 1)^-rarity of the record's class, n_c the labels that the class has: a long tail gets its share. (Several
+    labels a record: U the mean over classes of 1 - abs(2q - 1), no rarity and no H2, which were not measured there.)
     k = exp(-(D2 + prediction_weight H2) / kernel_width), D2 the squared distance on the centred view,
     H2 = |sqrt(p_i) - sqrt(p_x)|^2 that of the predictions, m_i the similarity of i to the nearest labelled record or
     earlier pick. So a label stands for records that look alike and are taken for the same. If nothing is uncertain,
@@ -55,7 +55,7 @@ class Auto(LabelledStrategy):
         0.5, "how much unlike predictions set records apart; 0: features alone", low=0.0, high=100.0
     )
     rarity: float = option(
-        0.0, "how much records of classes with many labels count less; 0: not at all", low=0.0, high=4.0
+        0.5, "how much records of classes with many labels count less; 0: not at all", low=0.0, high=4.0
     )
     exact_below: int = option(10_000, "largest pool treated without sampling", low=0, high=20_000)
     sample_rows: int = option(8_000, "records that stand for the pool above that", low=100, high=20_000)

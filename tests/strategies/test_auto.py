@@ -47,7 +47,7 @@ def recipe(pool: Pool, k: int, width: float, weight: float, rarity: float) -> li
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     "options",
-    [{}, {"prediction_weight": 0.0, "rarity": 0.5}, {"kernel_width": 2.0, "prediction_weight": 3.0, "rarity": 1.0}],
+    [{}, {"prediction_weight": 0.0, "rarity": 0.0}, {"kernel_width": 2.0, "prediction_weight": 3.0, "rarity": 1.0}],
 )
 def test_picks_follow_the_formula_to_the_letter(make_pool, seed, options):
     def some_missing(features):
@@ -56,7 +56,7 @@ def test_picks_follow_the_formula_to_the_letter(make_pool, seed, options):
 
     pool = make_pool(n=250, n_classes=6, n_labelled=25, seed=seed, change=some_missing)
     found = create_strategy("auto", **options).select(pool, 30, np.random.default_rng(0))
-    asked = {"kernel_width": 1.0, "prediction_weight": 0.5, "rarity": 0.0} | options
+    asked = {"kernel_width": 1.0, "prediction_weight": 0.5, "rarity": 0.5} | options
     assert found.indices.tolist() == recipe(pool, 30, *asked.values())
     assert found.parts["gain"][0] == 1.0
     assert (np.diff(found.parts["gain"]) <= 1e-5).all()
@@ -70,11 +70,7 @@ def test_of_two_records_equally_uncertain_the_one_of_a_rarer_class_comes_first(m
     probabilities[common], probabilities[rare] = (0.6, 0.4, 0, 0), (0, 0, 0.6, 0.4)
     pool = dataclasses.replace(pool, labels=labels, probabilities=probabilities)
     # Far apart, so that each covers itself alone.
-    ranked = (
-        create_strategy("auto", kernel_width=1e-3, rarity=0.5)
-        .select(pool, 2, np.random.default_rng(0))
-        .indices.tolist()
-    )
+    ranked = create_strategy("auto", kernel_width=1e-3).select(pool, 2, np.random.default_rng(0)).indices.tolist()
     assert ranked == [rare, common]
 
 
