@@ -210,9 +210,16 @@ def _open(services: Services, project_id: int, why: str, versions: Iterable[str]
         trigger=why,
         strategy=options.strategy,
         options=options.model_dump(),
-        # The same data and the same round give the same queue. PostgreSQL's integers end at 31 bits.
-        seed=int(np.random.SeedSequence([project_id, number]).generate_state(1)[0]) % 2**31,
+        seed=round_seed(project_id, number),
     )
+
+
+def round_seed(project_id: int, number: int) -> int:
+    """Seed of a round: the same data and the same round give the same queue.
+
+    Below 2**31, because PostgreSQL's integers end there.
+    """
+    return int(np.random.SeedSequence([project_id, number]).generate_state(1)[0]) % 2**31
 
 
 def _next_number(last: int, versions: Iterable[str]) -> int:
