@@ -191,6 +191,6 @@ def test_a_failing_statement_does_not_quote_its_values(services: Services) -> No
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
 
-    with pytest.raises(SQLAlchemyError) as caught, services.store.writing() as session:
+    with pytest.raises(SQLAlchemyError) as caught, services.store.statement() as session:
         session.execute(text("INSERT INTO nowhere VALUES (:value)"), {"value": CANARY})
     assert CANARY not in str(caught.value)
