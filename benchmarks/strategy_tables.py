@@ -1,7 +1,7 @@
 """The tables of docs/strategies.md from results of `mmal simulate`.
 
     python -m benchmarks.strategy_tables benchmarks/results/*.json                          # print
-    python -m benchmarks.strategy_tables benchmarks/results/*.json --into docs/strategies.md
+    python -m benchmarks.strategy_tables benchmarks/results/*.json --into docs/strategies.md --pictures docs/images
 
 With --into, what stands between the lines `<!-- results -->` and `<!-- end of results -->` is replaced, and likewise
 `<!-- pairing results -->` and `<!-- end of pairing results -->` where the files hold replays of pairing, and
@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from backend.errors import ReplayInvalid
+from backend.simulation.plots import draw
 from backend.simulation.results import Comparison, read_results
 from backend.simulation.tables import against, candidates_needed, overview, savings
 
@@ -24,6 +25,8 @@ BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 PAIRING_BEGIN, PAIRING_END = "<!-- pairing results -->", "<!-- end of pairing results -->"
 # Scenarios of pairing that change what the pools hold; a mean over them and over ordinary pools would say nothing.
 UNEVEN = ("imbalanced", "uneven")
+# More would hide each other: random, the default and what it is held against.
+DRAWN = "random auto random>dropquery random>margin random>typiclust random>badge random>bmmal"
 RETRIEVAL_BEGIN, RETRIEVAL_END = "<!-- retrieval results -->", "<!-- end of retrieval results -->"
 
 
@@ -107,6 +110,14 @@ def _together(wanted: Sequence[tuple[str, Sequence[Comparison], Callable[[Sequen
     return "\n\n".join(f"**{title}**\n\n{text}" for title, text in made if text)
 
 
+def pictures(comparisons: Sequence[Comparison], arms: Sequence[str], folder: Path) -> list[Path]:
+    """Curves of these arms on each set as it is, as ``replay_SET.png``."""
+    plain = [one for one in comparisons if one.scenario == "plain" and one.split == "random"]
+    shown = [replace(one, arms={arm: found for arm, found in one.arms.items() if arm in arms}) for one in plain]
+    drawn = zip(shown, draw(shown, folder), strict=True)
+    return [path.rename(folder / f"replay_{one.dataset}.png") for one, path in drawn]
+
+
 def put_into(document: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Replace what stands between the marks.
 
@@ -129,6 +140,8 @@ def main() -> None:
     parser.add_argument("results", nargs="+", type=Path)
     parser.add_argument("--arm", default="auto", help="the arm that the others are held against")
     parser.add_argument("--into", type=Path, help="document to write the tables into")
+    parser.add_argument("--pictures", type=Path, help="folder for curves of the sets as they are")
+    parser.add_argument("--drawn", default=DRAWN, help="the arms of these curves, several apart by spaces")
     given = parser.parse_args()
     read = read_results(given.results)
     classified = [one for one in read if one.task == "classification"]
@@ -142,6 +155,8 @@ def main() -> None:
             print(text)
         else:
             put_into(given.into, text, marks)
+    if given.pictures is not None:
+        pictures(classified, given.drawn.split(), given.pictures)
 
 
 if __name__ == "__main__":

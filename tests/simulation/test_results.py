@@ -14,7 +14,7 @@ from backend import errors
 from backend.simulation.plots import draw
 from backend.simulation.results import Comparison, Difference, compare, read_results, write_results
 from backend.simulation.tables import advice, against, comparison_table, matrix, overview, report, savings
-from benchmarks.strategy_tables import BEGIN, END, put_into, tables
+from benchmarks.strategy_tables import BEGIN, END, pictures, put_into, tables
 
 COUNTS = [10, 20, 40]
 
@@ -170,6 +170,13 @@ def test_a_picture_is_drawn_for_each_comparison(tmp_path: Path) -> None:
     one = comparison(better=BETTER)
     [path] = draw([one], tmp_path)
     assert path.name == "set-plain-random.png" and path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_of_the_documents_are_of_plain_replays_and_bear_the_name_of_the_set(tmp_path: Path) -> None:
+    noisy = compare([cell("random", 0, RANDOM[0], scenario="noisy")])
+    assert pictures([comparison(better=BETTER), *noisy], ["random"], tmp_path) == [tmp_path / "replay_set.png"]
+    assert (tmp_path / "replay_set.png").stat().st_size > 5_000
+    assert [path.name for path in tmp_path.iterdir()] == ["replay_set.png"]
 
 
 def test_without_matplotlib_the_user_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
