@@ -79,6 +79,8 @@ class BackendProcess:
             "MMAL_ENCODER": "import:tests.live.toy_encoder:make",
             "MMAL_LEASE_SECONDS": "3",
             "MMAL_WEB_WORKERS": "1",
+            # Several backends share the cores of a test machine, and threads that wait for each other do so busily.
+            "MMAL_TORCH_THREADS": "1",
             "PYTHONPATH": str(REPOSITORY),
             **team_addresses(data_dir),
             **(environment or {}),

@@ -28,9 +28,7 @@ def test_one_round_goes_through_every_service_of_the_compose_file(tmp_path: Path
         attached = stack.run("web", ["mmal", "project", "attach", "--project", str(project.id)])
         assert attached.returncode == 0, attached.stderr
         stack.run("web", ["mmal", "project", "options", "--project", str(project.id), "batch_size=4"])
-        first = wait_for(
-            "the first queue", lambda: (v := client.project(project.id).model_version).startswith("v") and v
-        )
+        first = wait_for("the first queue", lambda: client.project(project.id).model_version or "")
 
         schema = TaskSchema.from_label_config(CONFIG)
         for _ in range(4):
