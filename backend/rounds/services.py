@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from functools import cached_property
@@ -34,6 +35,9 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        if settings.torch_threads:
+            # Before torch is loaded: its own call would bind the one thread that makes it, and jobs run in several.
+            os.environ["OMP_NUM_THREADS"] = str(settings.torch_threads)
         self.store: Store = open_store(settings)
         self.tally = Tally(self.store)
         self._encoder_lock = threading.Lock()
@@ -66,10 +70,6 @@ class Services:
         """The encoder, loaded at the first use."""
         with self._encoder_lock:
             if self._encoder is None:
-                if self.settings.torch_threads:
-                    import torch
-
-                    torch.set_num_threads(self.settings.torch_threads)
                 self._encoder = load_encoder(self.settings.encoder, device=self.settings.device)
                 notes.write(
                     self.store, self._dims_note, {"dims": dict(self._encoder.dims), "aligned": self._encoder.aligned}
