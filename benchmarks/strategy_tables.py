@@ -1,7 +1,7 @@
 """The tables of docs/strategies.md from results of `mmal simulate`.
 
-    python -m benchmarks.strategy_tables benchmarks/results/*.json                          # print
-    python -m benchmarks.strategy_tables benchmarks/results/*.json --into docs/strategies.md --pictures docs/images
+    python -m benchmarks.strategy_tables RESULTS.json ...                          # print
+    python -m benchmarks.strategy_tables RESULTS.json ... --into docs/strategies.md --pictures docs/images
 
 With --into, what stands between the lines `<!-- results -->` and `<!-- end of results -->` is replaced, and likewise
 `<!-- pairing results -->` and `<!-- end of pairing results -->` where the files hold replays of pairing, and
