@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from backend.simulation.results import Comparison
+from backend.simulation.results import ArmResult, Comparison
 
 # Paired differences within this many standard errors are told as ties.
 CLEAR = 2.0
@@ -32,28 +32,23 @@ def comparison_table(one: Comparison) -> str:
         *(f"{name} alone" for name in modalities), *(["dominance"] if modalities else []),
         "NLL", "ECE", "ECE calibrated", "select s", "fit s",
     ]  # fmt: skip
-    lines = [row(names), "|" + "---|" * len(names)]
-    for arm in one.ranking():
-        own = one.arms[arm]
-        lines.append(
-            row(
-                [
-                    *_standing(one, arm),
-                    str(one.difference(arm, measure="macro_f1")),
-                    f"{100 * own.last['accuracy']:.1f}",
-                    f"{100 * own.last['macro_f1']:.1f}",
-                    f"{100 * one.saved(arm):.0f}%",
-                    *(f"{100 * own.last[f'alone_{name}']:.1f}" for name in modalities),
-                    *([f"{own.last['dominance']:.2f}"] if modalities else []),
-                    f"{own.last['nll']:.2f}",
-                    f"{100 * own.last['ece']:.0f}",
-                    f"{100 * own.last['ece_calibrated']:.0f}",
-                    f"{own.average['seconds_select']:.3f}",
-                    f"{own.average['seconds_fit']:.3f}",
-                ]
-            )
-        )
-    return "\n".join(lines)
+
+    def cells(arm: str, own: ArmResult) -> list[str]:
+        return [
+            str(one.difference(arm, measure="macro_f1")),
+            f"{100 * own.last['accuracy']:.1f}",
+            f"{100 * own.last['macro_f1']:.1f}",
+            f"{100 * one.saved(arm):.0f}%",
+            *(f"{100 * own.last[f'alone_{name}']:.1f}" for name in modalities),
+            *([f"{own.last['dominance']:.2f}"] if modalities else []),
+            f"{own.last['nll']:.2f}",
+            f"{100 * own.last['ece']:.0f}",
+            f"{100 * own.last['ece_calibrated']:.0f}",
+            f"{own.average['seconds_select']:.3f}",
+            f"{own.average['seconds_fit']:.3f}",
+        ]
+
+    return _ranked(one, names, cells)
 
 
 def matrix(one: Comparison) -> str:
@@ -75,26 +70,21 @@ def pairing_table(one: Comparison) -> str:
         *(["final group"] if groups else []), "questions saved", "about images", "shown among 8",
         "control's rank", "own rank", "select s", "fit s",
     ]  # fmt: skip
-    lines = [row(names), "|" + "---|" * len(names)]
-    for arm in one.ranking():
-        own = one.arms[arm]
-        lines.append(
-            row(
-                [
-                    *_standing(one, arm),
-                    *(str(one.difference(arm, measure=name)) for name in ("recall_5", "recall_10")),
-                    *([str(one.difference(arm, measure="group"))] if groups else []),
-                    f"{100 * own.last['recall_1']:.1f}",
-                    *([f"{100 * own.last['group']:.1f}"] if groups else []),
-                    f"{100 * one.saved(arm):.0f}%",
-                    *(_told(own.average, name, "{:.0%}") for name in ("images_asked", "acquired_shown")),
-                    *(_told(own.average, name, "{:.0f}") for name in ("audit_rank", "acquired_rank")),
-                    f"{own.average['seconds_select']:.3f}",
-                    f"{own.average['seconds_fit']:.2f}",
-                ]
-            )
-        )
-    return "\n".join(lines)
+
+    def cells(arm: str, own: ArmResult) -> list[str]:
+        return [
+            *(str(one.difference(arm, measure=name)) for name in ("recall_5", "recall_10")),
+            *([str(one.difference(arm, measure="group"))] if groups else []),
+            f"{100 * own.last['recall_1']:.1f}",
+            *([f"{100 * own.last['group']:.1f}"] if groups else []),
+            f"{100 * one.saved(arm):.0f}%",
+            *(_told(own.average, name, "{:.0%}") for name in ("images_asked", "acquired_shown")),
+            *(_told(own.average, name, "{:.0f}") for name in ("audit_rank", "acquired_rank")),
+            f"{own.average['seconds_select']:.3f}",
+            f"{own.average['seconds_fit']:.2f}",
+        ]
+
+    return _ranked(one, names, cells)
 
 
 def retrieval_table(one: Comparison) -> str:
@@ -103,24 +93,19 @@ def retrieval_table(one: Comparison) -> str:
         "arm", "AULC", "minus random", "ahead", "by label minus random", "image to text", "text to image",
         "final mAP", "final by label", "labels saved", "labels seen", "select s", "fit s",
     ]  # fmt: skip
-    lines = [row(names), "|" + "---|" * len(names)]
-    for arm in one.ranking():
-        own = one.arms[arm]
+
+    def cells(arm: str, own: ArmResult) -> list[str]:
         ways = ("map_labels", "map_image_to_text", "map_text_to_image")
-        lines.append(
-            row(
-                [
-                    *_standing(one, arm),
-                    *(str(one.difference(arm, measure=name)) for name in ways),
-                    *(_told(own.last, name, "{:.1%}") for name in ("map", "map_labels")),
-                    f"{100 * one.saved(arm):.0f}%",
-                    _told(own.last, "classes_seen", "{:.0%}"),
-                    _told(own.average, "seconds_select", "{:.3f}"),
-                    _told(own.average, "seconds_fit", "{:.2f}"),
-                ]
-            )
-        )
-    return "\n".join(lines)
+        return [
+            *(str(one.difference(arm, measure=name)) for name in ways),
+            *(_told(own.last, name, "{:.1%}") for name in ("map", "map_labels")),
+            f"{100 * one.saved(arm):.0f}%",
+            _told(own.last, "classes_seen", "{:.0%}"),
+            _told(own.average, "seconds_select", "{:.3f}"),
+            _told(own.average, "seconds_fit", "{:.2f}"),
+        ]
+
+    return _ranked(one, names, cells)
 
 
 def multi_label_table(one: Comparison) -> str:
@@ -131,25 +116,20 @@ def multi_label_table(one: Comparison) -> str:
         "all right minus random", "final mAP", "final micro F1", "final all right", "labels saved",
         *(f"mAP of {name} alone" for name in modalities), "NLL", "ECE", "select s", "fit s",
     ]  # fmt: skip
-    lines = [row(names), "|" + "---|" * len(names)]
-    for arm in one.ranking():
-        own = one.arms[arm]
-        lines.append(
-            row(
-                [
-                    *_standing(one, arm),
-                    *(str(one.difference(arm, measure=name)) for name in ("micro_f1", "macro_f1", "accuracy")),
-                    *(f"{100 * own.last[name]:.1f}" for name in ("map", "micro_f1", "accuracy")),
-                    f"{100 * one.saved(arm):.0f}%",
-                    *(f"{100 * own.last[f'map_{name}']:.1f}" for name in modalities),
-                    f"{own.last['nll']:.2f}",
-                    f"{100 * own.last['ece']:.0f}",
-                    f"{own.average['seconds_select']:.3f}",
-                    f"{own.average['seconds_fit']:.3f}",
-                ]
-            )
-        )
-    return "\n".join(lines)
+
+    def cells(arm: str, own: ArmResult) -> list[str]:
+        return [
+            *(str(one.difference(arm, measure=name)) for name in ("micro_f1", "macro_f1", "accuracy")),
+            *(f"{100 * own.last[name]:.1f}" for name in ("map", "micro_f1", "accuracy")),
+            f"{100 * one.saved(arm):.0f}%",
+            *(f"{100 * own.last[f'map_{name}']:.1f}" for name in modalities),
+            f"{own.last['nll']:.2f}",
+            f"{100 * own.last['ece']:.0f}",
+            f"{own.average['seconds_select']:.3f}",
+            f"{own.average['seconds_fit']:.3f}",
+        ]
+
+    return _ranked(one, names, cells)
 
 
 def candidates_needed(comparisons: Sequence[Comparison]) -> str:
@@ -165,6 +145,13 @@ def candidates_needed(comparisons: Sequence[Comparison]) -> str:
         ),
         "{:.0f}%",
     )
+
+
+def _ranked(one: Comparison, names: Sequence[str], cells: Callable[[str, ArmResult], list[str]]) -> str:
+    """A line for each arm, the best first: how it stands, and behind that its cells."""
+    lines = [row(names), "|" + "---|" * len(names)]
+    lines += [row([*_standing(one, arm), *cells(arm, one.arms[arm])]) for arm in one.ranking()]
+    return "\n".join(lines)
 
 
 def _told(measured: Mapping[str, float], name: str, form: str) -> str:
