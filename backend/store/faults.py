@@ -114,8 +114,8 @@ def prepare(engine: Engine, data_dir: Path) -> None:
     StoreTooNew
         A later version has changed the tables.
     StoreDamaged
-        A restore was cut off, or there are vectors that a lost database counted: a new one would count from zero
-        and overwrite them.
+        A restore was cut off; there are vectors that a lost database counted, which a new one would overwrite, for it
+        counts from zero; or the log of a lost database is left.
     """
     refuse_unfinished(data_dir)
     path = sqlite_file(engine)
@@ -130,6 +130,7 @@ def prepare(engine: Engine, data_dir: Path) -> None:
             f" empty. {REMEDY} To begin anew on purpose, remove the folders {' and '.join(FOLDERS)}."
         )
     if path is not None:
+        _refuse_log_alone(path)
         path.touch()
 
 
@@ -145,6 +146,16 @@ def _refuse_newer(engine: Engine) -> None:
         raise StoreTooNew(
             f"The tables of the store are at {schema!r}, which this version does not know: a later one has changed"
             ' them. Start that version, or restore a backup of before the upgrade (docs/operations.md, "Upgrades").'
+        )
+
+
+def _refuse_log_alone(path: Path) -> None:
+    """SQLite would read the log of a lost database into the new one, which would begin as a part of the old."""
+    log = path.with_name(f"{path.name}-wal")
+    if not path.exists() and log.exists() and log.stat().st_size > 0:
+        raise StoreDamaged(
+            f"The database {path} is missing, but its log {log.name} is there. {REMEDY} To begin anew on purpose,"
+            f" remove {log.name}."
         )
 
 

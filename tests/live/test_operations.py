@@ -13,6 +13,7 @@ from backend.labelstudio.local_server import LocalLabelStudio
 from backend.rounds.pipeline import POINTS
 from backend.store import rounds
 from tests.live.loop import Loop
+from tests.team_servers import ON_POSTGRESQL
 
 pytestmark = pytest.mark.live
 
@@ -39,7 +40,13 @@ def test_after_the_data_folder_was_lost_a_restored_backup_goes_on_with_all_label
             if path != loop.backend.log:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-        restored = loop.backend.cli("restore", str(archive))
+        replacing = []
+        if ON_POSTGRESQL:  # whose database did not go with the folder
+            refused = loop.backend.cli("restore", str(archive))
+            assert refused.returncode == 2
+            assert "StoreNotEmpty: " in refused.stderr
+            replacing = ["--replace"]
+        restored = loop.backend.cli("restore", str(archive), *replacing)
         assert restored.returncode == 0, restored.stderr
         loop.backend.start()
         loop.wait_for_labels(7)

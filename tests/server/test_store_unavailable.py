@@ -58,6 +58,10 @@ def test_running_processes_tell_the_damage_and_go_on_by_themselves_after_a_resto
         wait_for("the worker's first sign of life", lambda: stores_up() == {"mmal_store_up 1.0", "mmal_workers 1.0"})
         made = backend.cli("backup", str(archive))
         assert made.returncode == 0, made.stderr
+        # As a store with a project has them; without, nothing would be left once the processes let go of their files.
+        vectors = backend.data_dir / "vectors" / "e" / "text.f16"
+        vectors.parent.mkdir(parents=True)
+        vectors.touch()
         database.unlink()
         refused = wait_for("a request to be refused", lambda: refusal_of(f"{backend.url}/api/projects"))
         assert refused == "StoreDamaged"
@@ -65,6 +69,7 @@ def test_running_processes_tell_the_damage_and_go_on_by_themselves_after_a_resto
 
         restored = backend.cli("restore", str(archive), "--replace")
         assert restored.returncode == 0, restored.stderr
+        assert "what was there before is in" in restored.stdout
         wait_for("both to go on", lambda: stores_up() == {"mmal_store_up 1.0", "mmal_workers 1.0"})
         assert all(process.poll() is None for process in backend.processes.values())
     for line in backend.log.read_text().splitlines():

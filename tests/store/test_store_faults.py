@@ -111,6 +111,18 @@ def test_a_folder_with_an_unfinished_restore_is_refused(database: Path) -> None:
         open_store(Settings(data_dir=database.parent))
 
 
+def test_the_log_of_a_lost_database_is_not_read_into_a_new_one(tmp_path: Path) -> None:
+    store = open_store(Settings(data_dir=tmp_path))
+    projects.remember(store, 1, title="Adverts")
+    log = tmp_path / "mmal.sqlite3-wal"
+    left = log.read_bytes()
+    (tmp_path / "mmal.sqlite3").unlink()
+    with pytest.raises(StoreDamaged, match=r"its log mmal\.sqlite3-wal is there"):
+        open_store(Settings(data_dir=tmp_path))
+    assert log.read_bytes() == left
+    assert not (tmp_path / "mmal.sqlite3").exists()
+
+
 def test_tables_of_a_later_version_are_refused_in_words_and_left_as_they_are(database: Path) -> None:
     engine = create_engine(f"sqlite:///{database}")
     with engine.begin() as connection:
