@@ -20,7 +20,7 @@ from backend.rounds.services import Services, schema_of
 from backend.store import projects, rounds
 from backend.store.tables import Round
 from backend.strategies import describe, strategy_names
-from tests.live.backend_process import PATIENCE, BackendProcess, wait_for
+from tests.live.backend_process import BackendProcess, wait_for
 from tests.live.pairing_loop import COLOURS, picture
 
 pytestmark = pytest.mark.live
@@ -88,8 +88,7 @@ def next_version(services: Services, project_id: int, after: str) -> str:
         version = projects.get(services.store, project_id).version
         return version if version != after else ""
 
-    # The authors' network takes minutes for some seeds and seconds for others.
-    return wait_for(f"a queue after {after!r}", found, seconds=4 * PATIENCE)
+    return wait_for(f"a queue after {after!r}", found)
 
 
 def predict(backend: BackendProcess, services: Services, project_id: int, task_id: int) -> dict[str, Any]:
