@@ -122,7 +122,12 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         """SQLAlchemy address of the store."""
-        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'mmal.sqlite3'}"
+        return self.database_url or f"sqlite:///{self.sqlite_file}"
+
+    @property
+    def sqlite_file(self) -> Path:
+        """Where the store lies unless MMAL_DATABASE_URL says otherwise."""
+        return self.data_dir.resolve() / "mmal.sqlite3"
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """(variable, value in force, default, meaning) of every setting; secrets masked."""

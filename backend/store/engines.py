@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,29 @@ def open_engine(settings: Settings) -> Engine:
     ------
     StoreAddressInvalid, StoreError
     """
+    engine = connect(settings)
+    on_sqlite = engine.dialect.name == "sqlite"
+    with _alone_on_this_machine(settings.data_dir / "migrate.lock") if on_sqlite else nullcontext():
+        faults.prepare(engine, settings.data_dir)
+        _migrate(engine)
+    return engine
+
+
+def connect(settings: Settings) -> Engine:
+    """An engine on the store's database, whatever that holds.
+
+    Raises
+    ------
+    StoreAddressInvalid
+    """
     address = _read_address(settings.store_url)
     if address.get_backend_name() == "sqlite":
         engine = create_engine(address, hide_parameters=True)
         event.listen(engine, "connect", _set_pragmas)
         event.listen(engine, "begin", _begin_at_once)
-        alone: AbstractContextManager[None] = _alone_on_this_machine(settings.data_dir / "migrate.lock")
     else:
         engine = _postgresql_engine(address, settings)
-        alone = nullcontext()
     faults.watch(engine, settings.data_dir)
-    with alone:
-        faults.prepare(engine, settings.data_dir)
-        _migrate(engine)
     return engine
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, MetaData, create_engine, func, make_url, select, text
+from sqlalchemy import Connection, MetaData, create_engine, func, select, text
 
-from backend.errors import BackupInvalid, BackupTooNew, StoreDamaged, StoreInUse, StoreNotEmpty
+from backend.errors import BackupInvalid, BackupTooNew, StoreDamaged, StoreInUse, StoreNotEmpty, StoreTooNew
 from backend.settings import Settings
 from backend.store import faults, heartbeats, projects
-from backend.store.backup import FORMAT, Manifest, read_rows, unpack
-from backend.store.database import Store, open_store
+from backend.store.backup import FORMAT, Manifest, back_up, read_rows, unpack
+from backend.store.database import open_store
+from backend.store.engines import connect
+from backend.store.tables import Base
 
 DATABASE = "database"
+BEFORE = "before.tar.gz"
 STAGING = ".restoring-"
 
 
@@ -27,7 +31,8 @@ def restore(settings: Settings, source: Path, *, replace: bool = False) -> tuple
     Parameters
     ----------
     replace
-        Although there is a store already, or what is left of one; it is moved into a folder beside it.
+        Although there is a store already, or what is left of one; its files are moved into a folder beside it, and
+        the tables of a database server are written there as a backup.
 
     Returns
     -------
@@ -44,28 +49,30 @@ def restore(settings: Settings, source: Path, *, replace: bool = False) -> tuple
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     for left in settings.data_dir.glob(f"{STAGING}*"):
         shutil.rmtree(left)  # of a restore that was cut off
-    store, occupied = _what_is_there(settings, replace)
+    occupied = _is_occupied(settings, replace)
     with tempfile.TemporaryDirectory(prefix=STAGING, dir=settings.data_dir) as name:
         folder = Path(name)
         manifest = unpack(source, folder)
         _refuse_newer(source, manifest)
-        url = make_url(settings.store_url)
-        if url.get_backend_name() == "sqlite":
-            if store is not None:
-                store.engine.dispose()
-            path = Path(str(url.database))
+        engine = connect(settings)
+        path = faults.sqlite_file(engine)
+        if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            engine = create_engine(f"sqlite:///{folder / DATABASE}")
-            with engine.begin() as connection:
+            staged = create_engine(f"sqlite:///{folder / DATABASE}")
+            with staged.begin() as connection:
                 _fill(connection, folder, manifest)
-            engine.dispose()
+            staged.dispose()
             aside = _exchange(settings.data_dir, folder, path)
         else:
-            assert store is not None, "an empty database is opened before it is filled"
-            with store.engine.begin() as connection:
-                _drop_all(connection)
+            if occupied:
+                with suppress(StoreDamaged):  # of tables that cannot be read nothing can be kept
+                    back_up(open_store(settings), folder / BEFORE)
+            with engine.begin() as connection:
+                _drop_ours(connection)
                 _fill(connection, folder, manifest)
-                aside = _exchange(settings.data_dir, folder, None)
+                # A store that moves from SQLite leaves its file: whoever forgets the address would go on with that.
+                aside = _exchange(settings.data_dir, folder, settings.sqlite_file)
+        engine.dispose()
         (settings.data_dir / faults.UNFINISHED_RESTORE).unlink()
     if aside is not None and not occupied:
         shutil.rmtree(aside)  # tables without rows, made by looking
@@ -73,16 +80,26 @@ def restore(settings: Settings, source: Path, *, replace: bool = False) -> tuple
     return manifest, aside
 
 
-def _what_is_there(settings: Settings, replace: bool) -> tuple[Store | None, bool]:
-    """The store that is about to be replaced, None when it cannot be opened; whether it holds anything."""
+def _is_occupied(settings: Settings, replace: bool) -> bool:
+    """Whether there is a store that would be replaced, or what is left of one; refuses where that must not be."""
     try:
         store = open_store(settings)
         occupied = bool(projects.every(store)) or any(faults.file_names(settings.data_dir))
+        if faults.sqlite_file(store.engine) is None:
+            occupied = occupied or settings.sqlite_file.exists()
         running = heartbeats.alive(store)
+        store.engine.dispose()
+    except StoreTooNew as error:
+        if not settings.store_url.startswith("sqlite"):
+            raise StoreTooNew(
+                f"{error} Which of its tables that version made is not known here, so name an empty database in"
+                " MMAL_DATABASE_URL and restore into that."
+            ) from error
+        occupied, running, found = True, [], str(error)
     except StoreDamaged as error:
-        if not replace:
-            raise StoreNotEmpty(f"{error} Restoring over it takes --replace.") from error
-        return None, True
+        occupied, running, found = True, [], str(error)
+    else:
+        found = f"There is a store already in MMAL_DATA_DIR = {settings.data_dir} or in its database."
     if running:
         raise StoreInUse(
             f"A worker is running ({', '.join(running)}): what it writes now would be lost. Stop `mmal serve` or"
@@ -90,10 +107,9 @@ def _what_is_there(settings: Settings, replace: bool) -> tuple[Store | None, boo
         )
     if occupied and not replace:
         raise StoreNotEmpty(
-            f"MMAL_DATA_DIR = {settings.data_dir} holds a store already. Restore with --replace, which moves it"
-            " aside, or into another MMAL_DATA_DIR."
+            f"{found} Restore with --replace, which moves it aside, or into another MMAL_DATA_DIR and database."
         )
-    return store, occupied
+    return occupied
 
 
 def _refuse_newer(source: Path, manifest: Manifest) -> None:
@@ -137,27 +153,25 @@ def _count_on(connection: Connection, table: str, key: list[str]) -> None:
         connection.scalar(select(func.setval(sequence, max(int(highest or 0), 1), bool(highest))))
 
 
-def _drop_all(connection: Connection) -> None:
-    tables = MetaData()
-    tables.reflect(connection)
-    tables.drop_all(connection)
+def _drop_ours(connection: Connection) -> None:
+    """And nothing else: the address may name a database that other programs have tables in."""
+    Base.metadata.drop_all(connection)
+    connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
 
 
-def _exchange(data_dir: Path, folder: Path, database: Path | None) -> Path | None:
+def _exchange(data_dir: Path, folder: Path, database: Path) -> Path | None:
     """Move what is there aside and the new in; a mark stands meanwhile, so that nobody opens a half of each."""
     (data_dir / faults.UNFINISHED_RESTORE).touch()
     aside = data_dir / time.strftime("replaced-%Y%m%d-%H%M%S")
-    old = [data_dir / name for name in faults.FOLDERS]
-    if database is not None:
-        # The database first: from here on no process can open it. Its log would otherwise be read into the new one.
-        old[:0] = [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
-    for path in old:
+    # The database first: from here on no process can open it. Its log would otherwise be read into the new one.
+    files = [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
+    for path in (*files, *(data_dir / name for name in faults.FOLDERS), folder / BEFORE):
         if path.exists():
             aside.mkdir(exist_ok=True)
             shutil.move(path, aside / path.name)
     for name in faults.FOLDERS:
         if (folder / name).exists():
             (folder / name).rename(data_dir / name)
-    if database is not None:
+    if (folder / DATABASE).exists():
         shutil.move(folder / DATABASE, database)
     return aside if aside.exists() else None

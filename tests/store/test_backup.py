@@ -16,47 +16,10 @@ from sqlalchemy import create_engine, inspect, select, text
 
 from backend.errors import BackupInvalid, BackupTooNew, StoreDamaged, StoreInUse, StoreNotEmpty
 from backend.settings import Settings
-from backend.store import Store, backup, events, faults, heartbeats, open_store, projects, restore, rounds, tasks
-from backend.store.tables import Base, Vector
+from backend.store import Store, backup, faults, heartbeats, open_store, projects, restore, rounds, tasks
+from backend.store.tables import Vector
 from backend.store.vectors import VectorStore
-
-DIMS = {"image": 4, "text": 8}
-
-
-def content(number: int) -> np.ndarray:
-    return np.full((1, DIMS["text"]), number % 2000, np.float32)
-
-
-def fill(store: Store) -> None:
-    """A row in most tables, vectors and a head."""
-    projects.remember(store, 1, title="Zwölf “Adverts”", state="attached", options={"strategy": "auto"})
-    tasks.remember(store, 1, [tasks.Inputs(n, f"picture {n}", f"text {n}\n") for n in range(1, 51)])
-    answer = {"annotation_id": 5, "task_id": 1, "choices": ["a", "ü"], "has_choices": True}
-    tasks.label(store, 1, [tasks.Labelling(1, "label", ["a", "ü"], [answer])])
-    vectors = VectorStore(store, "e", DIMS)
-    for number in range(20):
-        vectors.append("text", [f"text {number}"], content(number))
-    opened = rounds.start(store, 1, number=1, version="v1-auto", trigger="x", strategy="auto", options={}, seed=7)
-    path = rounds.save_head(store, opened, {"w": np.eye(3)}, {"kind": "test"})
-    rounds.reach(store, opened.id, "saved", head=str(path.relative_to(store.data_dir)))
-    entry = {"project_id": 1, "task_id": 2, "role": "batch", "reason": "margin", "figures": {"p": 0.25}}
-    rounds.set_queue(store, opened.id, [entry])
-    rounds.put_in_force(store, opened)
-    events.add(store, 1, "ANNOTATION_CREATED")
-
-
-def rows(store: Store) -> dict[str, list[tuple[object, ...]]]:
-    """Everything the database holds."""
-    with store.reading() as session:
-        return {
-            table.name: sorted((tuple(row) for row in session.execute(select(table))), key=repr)
-            for table in Base.metadata.sorted_tables
-            if table.name not in backup.LEFT_OUT
-        }
-
-
-def files(store: Store) -> dict[str, bytes]:
-    return {name: (store.data_dir / name).read_bytes() for name in faults.file_names(store.data_dir)}
+from tests.store.filled_store import DIMS, content, files, fill, rows
 
 
 @pytest.fixture
@@ -225,6 +188,19 @@ def test_a_damaged_store_is_replaced_and_processes_that_waited_go_on(
         restore.restore(settings, archive)
     restore.restore(settings, archive, replace=True)
     assert [p.id for p in projects.every(store)] == [1]
+
+
+def test_a_store_of_a_later_version_is_replaced_by_a_backup_of_before_the_upgrade(
+    store: Store, archive: Path, settings: Settings
+) -> None:
+    saved = rows(store)
+    with store.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE of_the_future (id INTEGER PRIMARY KEY)"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreNotEmpty, match="--replace"):
+        restore.restore(settings, archive)
+    restore.restore(settings, archive, replace=True)
+    assert rows(open_store(settings)) == saved
 
 
 def test_a_store_whose_worker_runs_is_not_replaced(store: Store, archive: Path, settings: Settings) -> None:
