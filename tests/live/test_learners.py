@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from backend.errors import ConfigurationError
+from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.local_server import LocalLabelStudio
 from backend.rounds.connecting import set_options
 from backend.rounds.creating import create_project
@@ -19,6 +20,7 @@ from backend.rounds.models import load_model
 from backend.rounds.services import Services, schema_of
 from backend.store import projects, rounds
 from backend.store.tables import Round
+from backend.store.tasks import vector_rows
 from backend.strategies import describe, strategy_names
 from tests.live.backend_process import BackendProcess, wait_for
 from tests.live.pairing_loop import COLOURS, picture
@@ -26,6 +28,7 @@ from tests.live.pairing_loop import COLOURS, picture
 pytestmark = pytest.mark.live
 
 NAMES = list(COLOURS)
+MakeTasks = Callable[[int], list[dict[str, Any]]]
 
 
 def alignment_tasks(count: int) -> list[dict[str, Any]]:
@@ -37,6 +40,15 @@ def alignment_tasks(count: int) -> list[dict[str, Any]]:
         words = f"left {left} right {right}" if fits else f"left {NAMES[(n + 2) % 5]} right {NAMES[(n + 1) % 5]}"
         tasks.append({"image": picture(left, right, n), "text": words, "truth": ["match" if fits else "mismatch"]})
     return tasks
+
+
+def grading_tasks(count: int) -> list[dict[str, Any]]:
+    """The texts of the alignment tasks as queries."""
+    grades = {"match": ["3"], "mismatch": ["0"]}
+    return [
+        {"image": task["image"], "query": task["text"], "truth": grades[task["truth"][0]]}
+        for task in alignment_tasks(count)
+    ]
 
 
 def retrieval_tasks(count: int) -> list[dict[str, Any]]:
@@ -75,10 +87,7 @@ def label_batches(server: LocalLabelStudio, services: Services, project_id: int,
     client, version = server.client(), ""
     for _ in range(batches):
         version = next_version(services, project_id, version)
-        for _ in range(8):
-            served = client.next_task(project_id)
-            assert served is not None
-            client.submit(served.id, schema_of(projects.get(services.store, project_id)), served.data["truth"])
+        answer_batch(client, services, project_id)
     next_version(services, project_id, version)
     return rounds.of_project(services.store, project_id, "published", limit=1)[0]
 
@@ -101,12 +110,67 @@ def predict(backend: BackendProcess, services: Services, project_id: int, task_i
     return dict(requests.post(f"{backend.url}/predict", json=body, timeout=30).json()["results"][0])
 
 
-def test_an_alignment_project_learns_how_well_texts_fit(label_studio: LocalLabelStudio, tmp_path: Path) -> None:
-    with running(label_studio, tmp_path, "image_text_alignment", alignment_tasks(60)) as (backend, services, number):
-        last = label_batches(label_studio, services, number, 3)
-        assert last.counts["labels"] == 24
+def answer_batch(client: LabelStudio, services: Services, number: int) -> dict[int, dict[str, Any]]:
+    """Task to annotation: the next eight that Label Studio serves, answered with the truth."""
+    schema, given = schema_of(projects.get(services.store, number)), {}
+    for _ in range(8):
+        served = client.next_task(number)
+        assert served is not None
+        given[served.id] = client.answer(served, schema, served.data["truth"])
+    return given
+
+
+def labels_of(services: Services, number: int) -> dict[int, list[str]]:
+    rows = vector_rows(services.store, number, services.encoder_id)
+    return {row.task_id: sorted(row.label) for row in rows if row.label_kind == "label"}
+
+
+def choices_of(annotation: dict[str, Any]) -> list[str]:
+    return sorted(annotation["result"][0]["value"]["choices"])
+
+
+@pytest.mark.parametrize(
+    ("template", "made", "other", "kind"),
+    [
+        ("image_text_alignment", alignment_tasks, ["partly"], "alignment"),
+        ("relevance_grading", grading_tasks, ["2"], "alignment"),
+        ("cross_modal_retrieval", retrieval_tasks, [name.title() for name in NAMES], "two_branch"),
+    ],
+)
+def test_three_rounds_are_learnt_through_a_kill_and_changes_of_mind(
+    label_studio: LocalLabelStudio, tmp_path: Path, template: str, made: MakeTasks, other: list[str], kind: str
+) -> None:
+    client = label_studio.client()
+    with running(label_studio, tmp_path, template, made(60)) as (backend, services, number):
+        version = next_version(services, number, "")
+        given = answer_batch(client, services, number)
+        version = next_version(services, number, version)
+
+        backend.kill9("worker")
+        changed, deleted = list(given)[:2]
+        region = given[changed]["result"][0]
+        given[changed] = client.update_annotation(
+            given[changed]["id"], result=[{**region, "value": {"choices": other}}]
+        )
+        client.delete_annotation(given.pop(deleted)["id"])
+        given |= answer_batch(client, services, number)
+        skipped = client.next_task(number)
+        assert skipped is not None
+        client.skip(skipped.id)
+        backend.start("worker")
+        next_version(services, number, version)
+
+        given |= answer_batch(client, services, number)
+        wanted = {task: choices_of(annotation) for task, annotation in given.items()}
+        wait_for("every answer as it stands now", lambda: labels_of(services, number) == wanted)
+        assert skipped.id not in wanted
+        version = projects.get(services.store, number).version
+        projects.request_round(services.store, number, "the test", at_once=True)
+        next_version(services, number, version)
+        [last] = rounds.of_project(services.store, number, "published", limit=1)
+        assert last.counts["labels"] == len(wanted)
         model = load_model(services.store.data_dir / last.head)
-        assert model.state()[1]["kind"] == "alignment"
+        assert model.state()[1]["kind"] == kind
         queued = rounds.queue(services.store, last.id)
         assert 0 <= predict(backend, services, number, queued[-1].task_id)["score"] < 1
 
