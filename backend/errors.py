@@ -148,6 +148,10 @@ class QueueUnreachable(MmalError):
     """The job queue does not answer or refuses us."""
 
 
+class QueueDamaged(MmalError):
+    """The file of the job queue could not be used; nothing in it is needed."""
+
+
 class ProjectUnknown(MmalError):
     """The project was never connected to this backend."""
 

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huey import Huey, MemoryHuey, SqliteHuey
+from huey import Huey, MemoryHuey
 from huey.serializer import Serializer
+from huey.storage import SqliteStorage
 
-from backend.errors import QueueAddressInvalid, QueueUnreachable
+from backend.errors import MmalError, QueueAddressInvalid, QueueDamaged, QueueUnreachable, StoreFull
 from backend.settings import Settings, without_credentials
-from backend.store import notes
+from backend.store import faults, notes
 
 if TYPE_CHECKING:
     from backend.rounds.services import Services
+
+log = logging.getLogger(__name__)
 
 ADDRESS_FORM = "redis://:PASSWORD@HOST:6379/0, or leave it empty"
 SOCKET_SECONDS = 10
@@ -31,19 +36,75 @@ def open_queue(services: Services, serializer: Serializer) -> Huey:
     Raises
     ------
     QueueAddressInvalid
+    QueueDamaged
+        Its file cannot be used, and not be removed either.
     """
     settings = services.settings
     if settings.queue_url:
         return _redis_queue(services, serializer)
     if services.store.engine.dialect.name == "sqlite":
-        path = settings.data_dir / "jobs.sqlite3"
-        queue: Huey = SqliteHuey("mmal", filename=str(path), results=False, serializer=serializer)
-    else:
-        # The data folder may be shared by hosts, and SQLite over a network breaks: each worker carries its own jobs.
-        queue = MemoryHuey("mmal", results=False, serializer=serializer)
-    # Jobs of a worker that ended. Those of the shared queue may be another host's.
-    queue.flush()
-    return queue
+        return _file_queue(settings.data_dir / "jobs.sqlite3", serializer)
+    # The data folder may be shared by hosts, and SQLite over a network breaks: each worker carries its own jobs.
+    return MemoryHuey("mmal", results=False, serializer=serializer)
+
+
+class _FileStorage(SqliteStorage):
+    """Huey's SQLite file, which is thrown away as soon as it cannot be used: no job in it is needed.
+
+    Raises
+    ------
+    QueueDamaged
+        The next call works on a new file.
+    StoreFull
+    """
+
+    def _create_connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection = super()._create_connection()
+        for statement in self.ddl:
+            connection.execute(statement)
+        return connection
+
+    @contextmanager
+    def db(self, commit: bool = False, close: bool = False) -> Iterator[sqlite3.Cursor]:
+        """A cursor; all that huey does goes through this."""
+        try:
+            with super().db(commit=commit, close=close) as cursor:
+                yield cursor
+        except sqlite3.Error as error:
+            path = Path(self.filename)
+            if isinstance(full := faults.explain(error, path.parent), StoreFull):
+                raise full from error
+            self._discard(path, error)
+            raise QueueDamaged(
+                f"The job queue {path} could not be used ({error}), and a new one takes its place. Nothing is lost:"
+                " its jobs are found in the store again."
+            ) from error
+
+    def _discard(self, path: Path, error: sqlite3.Error) -> None:
+        self.close()
+        try:
+            # The log first: it would be read into the new file.
+            for suffix in ("-wal", "-shm", "-journal", ""):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+        except OSError as refused:
+            raise QueueDamaged(
+                f"The job queue {path} cannot be used ({error}), nor removed ({refused}). Stop the worker, remove"
+                f" {path.name}*, and see that its user may write in {path.parent}. Nothing in it is needed."
+            ) from error
+
+
+def _file_queue(path: Path, serializer: Serializer) -> Huey:
+    def emptied() -> Huey:
+        queue = Huey("mmal", storage_class=_FileStorage, filename=str(path), results=False, serializer=serializer)
+        # Jobs of a worker that ended. Those of a shared queue may be another host's.
+        queue.flush()
+        return queue
+
+    try:
+        return emptied()
+    except QueueDamaged as damaged:
+        log.warning("%s", damaged)
+        return emptied()
 
 
 def _redis_queue(services: Services, serializer: Serializer) -> Huey:
@@ -88,11 +149,15 @@ def in_words(settings: Settings) -> Iterator[None]:
 
 
 class OneLine(logging.Filter):
-    """For the log of huey's threads: that the queue cannot be read is said by the pulse, and needs no traceback."""
+    """For the log of huey's threads: that the queue cannot be read needs no traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep everything but failures of Redis."""
-        return record.exc_info is None or not isinstance(record.exc_info[1], _redis_errors())
+        """Drop failures of Redis, which the pulse tells; shorten ours to their words."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, MmalError):
+            record.msg, record.args = f"{error} ({type(error).__name__})", ()
+            record.exc_info = record.exc_text = None
+        return not isinstance(error, _redis_errors())
 
 
 def _redis_errors() -> tuple[type[Exception], ...]:

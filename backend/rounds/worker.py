@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, suppress
 from huey.consumer import Consumer
 
 from backend import logs
-from backend.errors import LabelStudioUnreachable, MmalError, QueueUnreachable, StoreError, TokenRefused
+from backend.errors import LabelStudioUnreachable, MmalError, QueueDamaged, QueueUnreachable, StoreError, TokenRefused
 from backend.labelstudio.project_setup import remove_automatic_webhook
 from backend.rounds import measures
 from backend.rounds.connecting import attach_if_new
@@ -186,7 +186,7 @@ class Worker:
                     self.look()
                 if self.services.settings.pulse_file:
                     self.services.settings.pulse_file.touch()
-            except (StoreError, QueueUnreachable) as error:
+            except (StoreError, QueueUnreachable, QueueDamaged) as error:
                 self._store_refused = time.monotonic()
                 log.error("%s (%s; tried again in %.0f s)", error, type(error).__name__, STORE_PAUSE)
             except Exception:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from huey import consumer
 from pydantic import SecretStr
 
-from backend.errors import QueueAddressInvalid, QueueUnreachable
+from backend.errors import QueueAddressInvalid, QueueDamaged, QueueUnreachable, StoreFull
 from backend.rounds import job_queue
 from backend.rounds.services import Services
 from backend.rounds.worker import Worker
 from backend.settings import Settings
 from backend.store import leases, projects
+from tests.store.file_faults import DAMAGES, full_disk, overwrite_header
 from tests.team_servers import RedisServer, shared_postgres
 
 
@@ -100,6 +105,80 @@ def test_without_redis_a_worker_on_postgresql_keeps_its_jobs_to_itself(settings:
     assert waiting(first) == [("attach", 1)]
     assert waiting(second) == []
     assert not list(settings.data_dir.glob("jobs*"))
+
+
+@pytest.fixture
+def alone(settings: Settings) -> Settings:
+    """One host on SQLite, which has run before."""
+    found = settings.model_copy(update={"queue_url": ""})
+    Worker(Services(found)).look()
+    return found
+
+
+def queue_file(settings: Settings) -> Path:
+    """The queue's file with all that was put into it, and nothing of it in the log beside it."""
+    path = settings.data_dir / "jobs.sqlite3"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("INSERT INTO task (queue, data) VALUES ('another', 'x')")
+        other.commit()
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, Path.unlink])
+def test_a_worker_starts_on_a_damaged_queue_with_a_new_one(alone: Settings, damage: Callable[[Path], None]) -> None:
+    damage(queue_file(alone))
+    worker = Worker(Services(alone))
+    worker.look()
+    assert waiting(worker) == [("attach", 1)]
+
+
+def test_a_damaged_queue_is_told_in_one_line_at_the_start(alone: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    overwrite_header(queue_file(alone))
+    Worker(Services(alone))
+    assert "jobs.sqlite3 could not be used (file is not a database), and a new one takes its place" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, Path.unlink])
+def test_a_queue_that_is_damaged_in_use_costs_a_look_at_most_and_no_job(
+    alone: Settings, damage: Callable[[Path], None]
+) -> None:
+    worker = Worker(Services(alone))
+    damage(queue_file(alone))
+    with suppress(QueueDamaged):  # a file that was only deleted is still there for those who have it open
+        worker.look()
+    worker.look()
+    assert waiting(worker) == [("attach", 1)]
+    assert worker.huey.dequeue().name == "attach"
+
+
+def test_a_thread_that_meets_the_damage_says_so_in_one_line(
+    alone: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker(Services(alone))
+    overwrite_header(queue_file(alone))
+    caplog.handler.addFilter(job_queue.OneLine())
+    consumer.Worker(worker.huey, threading.Event(), 0.05, 0.2, 1.15).loop()
+    assert "jobs.sqlite3 could not be used" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_queue_that_can_neither_be_used_nor_removed_is_told_with_what_to_do(alone: Settings) -> None:
+    path = queue_file(alone)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(QueueDamaged, match=r"Stop the worker, remove jobs\.sqlite3\*"):
+        Worker(Services(alone))
+
+
+def test_a_queue_without_space_is_a_full_disk_and_is_kept(alone: Settings) -> None:
+    worker, path = Worker(Services(alone)), queue_file(alone)
+    job = b"x" * 100_000
+    with full_disk(path.stat().st_size + 8192), pytest.raises(StoreFull, match="No space is left"):
+        worker.huey.storage.enqueue(job)
+    worker.huey.storage.enqueue(job)
+    assert worker.huey.storage.enqueued_items() == [job]
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import resource
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +17,7 @@ from backend.settings import Settings
 from backend.store import Store, faults, open_store, projects, rounds, tasks
 from backend.store.tables import Vector
 from backend.store.vectors import VectorStore
+from tests.store.file_faults import DAMAGES, full_disk, overwrite_header
 
 DIMS = {"text": 64}
 
@@ -46,29 +44,6 @@ def database(tmp_path: Path) -> Path:
     fill(store)
     store.engine.dispose()
     return tmp_path / "mmal.sqlite3"
-
-
-def overwrite_header(path: Path) -> None:
-    with open(path, "r+b") as file:
-        file.write(b"not a database any more" * 20)
-
-
-def overwrite_pages(path: Path) -> None:
-    """All but the first page, which says that this is a database."""
-    with open(path, "r+b") as file:
-        file.seek(4096)
-        file.write(os.urandom(path.stat().st_size - 4096))
-
-
-def cut_in_half(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def cut_to_nothing(path: Path) -> None:
-    os.truncate(path, 0)
-
-
-DAMAGES = [overwrite_header, overwrite_pages, cut_in_half, cut_to_nothing]
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, Path.unlink])
@@ -156,17 +131,6 @@ def test_the_worker_waits_for_a_store_that_cannot_be_opened_and_says_why(
         database.write_bytes(sound)
         waiting.join()
     assert projects.get(found[0].store, 1).title == "Adverts"
-
-
-@contextmanager
-def full_disk(most: int) -> Iterator[None]:
-    """Until the block ends no file of this process can grow beyond so many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_with_no_space_for_the_database_nothing_is_lost_and_later_writes_go_through(tmp_path: Path) -> None:
