@@ -13,6 +13,7 @@ from werkzeug.test import Client
 from backend.server.app import create_app
 from backend.server.opening import OpensWhenItCan
 from backend.settings import Settings
+from backend.store import events, open_store
 from tests.live.backend_process import BackendProcess, wait_for
 from tests.server.test_protocol import setup_body
 
@@ -26,6 +27,24 @@ def test_damage_that_is_found_while_running_is_answered_with_503_in_the_reason_p
     assert answer.status_code == 503
     assert "mmal restore FILE --replace" in answer.status
     assert answer.get_json()["error"] == "StoreDamaged"
+
+
+def test_start_training_is_refused_while_it_cannot_be_noted_and_kept_for_the_worker_once_it_is(
+    web: FlaskClient, settings: Settings
+) -> None:
+    """Label Studio shows a refusal with the connection and asks no second time; it must not be told "noted"."""
+    pressed = {"action": "START_TRAINING", "project": setup_body()["project"]}
+    assert web.post("/setup", json=setup_body()).status_code == 200
+    database = settings.data_dir / "mmal.sqlite3"
+    database.rename(settings.data_dir / "away")
+    refused = web.post("/webhook", json=pressed)
+    assert refused.status_code == 503
+    assert "mmal restore FILE --replace" in refused.status
+    (settings.data_dir / "away").rename(database)
+    store = open_store(settings)
+    assert events.waiting(store) == 0
+    assert web.post("/webhook", json=pressed).status_code == 201
+    assert list(events.peek(store)[1].values()) == [{"START_TRAINING": 1}]
 
 
 def test_a_web_process_that_starts_on_a_damaged_store_says_so_and_opens_it_once_it_is_sound(tmp_path: Path) -> None:
