@@ -9,10 +9,7 @@ batch until `next` serves the first question of the next one, and of the steps o
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -24,18 +21,13 @@ from backend.labelstudio.task_templates import TaskTemplate
 from backend.rounds.creating import TEMPLATES
 from backend.store import catalogue, rounds
 from backend.strategies.pairing import MODALITIES
-from benchmarks.cheap_encoder import CLASSES
+from benchmarks import sizes
+from benchmarks.cheap_encoder import CLASSES, ENVIRONMENT
 from tests.live.backend_process import wait_for
-from tests.live.conftest import fresh_server
 from tests.live.pairing_loop import PairingLoop
 from tests.live.pool import data_uri
 
 TEMPLATE = "image_text_pairing"
-ENVIRONMENT = {
-    "MMAL_ENCODER": "import:benchmarks.cheap_encoder:make",
-    "MMAL_ENCODE_BATCH": "256",
-    "MMAL_LEASE_SECONDS": "30",
-}
 
 
 def pools(count: int) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
@@ -102,25 +94,16 @@ def _rounds_over(loop: PairingLoop, items: int) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, nargs="+", default=[2000])
-    parser.add_argument("--batches", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=20)
-    given = parser.parse_args()
-    results = []
-    with tempfile.TemporaryDirectory() as name, fresh_server(Path(name)) as server:
-        for items in given.items:
-            folder = Path(name) / f"catalogue-{items}"
-            folder.mkdir()
-            results.append(measure(server, folder, items, given.batches, given.batch_size))
-    print(json.dumps(results, indent=2))
-    print("\n| items | added | embedded | first round after it | last answer -> new question, median (worst) |")
-    print("|---|---|---|---|---|")
-    for r in results:
-        print(
-            f"| {r['items']} | {r['added']} s | {r['embedded']} s | {r['first_round_after_embedding']} s"
-            f" | {r['last_answer_to_new_question_median']} s ({r['last_answer_to_new_question_worst']} s) |"
-        )
+    columns = {
+        "items": "{items}",
+        "added": "{added} s",
+        "embedded": "{embedded} s",
+        "first round after it": "{first_round_after_embedding} s",
+        "last answer -> new question, median (worst)": (
+            "{last_answer_to_new_question_median} s ({last_answer_to_new_question_worst} s)"
+        ),
+    }
+    sizes.run(__doc__, "items", 2000, measure, columns)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,15 @@ the new queue, the seconds of each step of that round, and of the publish alone.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from backend.labelstudio.local_server import LocalLabelStudio
 from backend.store import rounds
-from tests.live.conftest import fresh_server
+from benchmarks import sizes
+from benchmarks.cheap_encoder import ENVIRONMENT
 from tests.live.loop import Loop
 
 LABELS = [f"class {n}" for n in range(20)]
@@ -34,14 +32,9 @@ PUBLISH_STEPS = ("imported", "explained", "switched", "in force", "cleared")
 def measure(server: LocalLabelStudio, folder: Path, tasks: int, batches: int, batch_size: int) -> dict[str, Any]:
     """Seconds of `batches` rounds in a project of `tasks` tasks."""
     data = numbered_tasks(tasks)
-    environment = {
-        "MMAL_ENCODER": "import:benchmarks.cheap_encoder:make",
-        "MMAL_ENCODE_BATCH": "256",
-        "MMAL_LEASE_SECONDS": "30",
-    }
     options = {"batch_size": batch_size, "refresh_share": 1.0}
     began = time.monotonic()
-    with Loop(server, folder, data=data, config=CONFIG, options=options, environment=environment) as loop:
+    with Loop(server, folder, data=data, config=CONFIG, options=options, environment=ENVIRONMENT) as loop:
         loop.wait_for_version(seconds=3600)
         prepared = time.monotonic() - began
         delays: list[float] = []
@@ -94,26 +87,17 @@ def _picture(shade: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, nargs="+", default=[1000])
-    parser.add_argument("--batches", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=20)
-    given = parser.parse_args()
-    results = []
-    with tempfile.TemporaryDirectory() as name, fresh_server(Path(name)) as server:
-        for tasks in given.tasks:
-            folder = Path(name) / f"latency-{tasks}"
-            folder.mkdir()
-            results.append(measure(server, folder, tasks, given.batches, given.batch_size))
-    print(json.dumps(results, indent=2))
-    print("\n| tasks | last answer -> new order, median (worst) | of it publish | sync | fit | select |")
-    print("|---|---|---|---|---|---|")
-    for r in results:
-        s = r["steps_mean"]
-        print(
-            f"| {r['tasks']} | {r['last_answer_to_new_order_median']} s ({r['last_answer_to_new_order_worst']} s)"
-            f" | {r['publish_mean']} s | {s['synced']} s | {s['fitted']} s | {s['selected']} s |"
-        )
+    columns = {
+        "tasks": "{tasks}",
+        "last answer -> new order, median (worst)": (
+            "{last_answer_to_new_order_median} s ({last_answer_to_new_order_worst} s)"
+        ),
+        "of it publish": "{publish_mean} s",
+        "sync": "{steps_mean[synced]} s",
+        "fit": "{steps_mean[fitted]} s",
+        "select": "{steps_mean[selected]} s",
+    }
+    sizes.run(__doc__, "tasks", 1000, measure, columns)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import numpy as np
 from backend.errors import ReplayInvalid
 from backend.simulation.datasets import build_dataset
 from backend.simulation.pairs import embed_dataset, load_dataset
+from backend.simulation.replay_set import ReplaySet
 from backend.simulation.splits import FOLDS, near_duplicates, strata, stratified_split
 
 DEMO = Path(__file__).resolve().parents[2] / "tasks_templates" / "image_text_classification" / "demo"
@@ -25,27 +24,18 @@ FEW_LABELS = 300
 
 
 @dataclass(frozen=True)
-class LabelledSet:
-    """Row i of everything is one item.
+class LabelledSet(ReplaySet):
+    """Items of known labels.
 
     Attributes
     ----------
-    name : what results are filed under
-    features : modality -> (n, D_m) float32 unit rows, zero row where absent
     labels : (n,) int64 index into ``classes``, or (n, C) int8 0/1 where a record may have several
     groups : split ("random", "grouped") -> (n,) int64; equal for items that must lie on one side
-    batch_size, budget : how the replay labels
-    notes : what the reader of the results must know
     """
 
-    name: str
-    features: Mapping[str, np.ndarray]
     labels: np.ndarray
     classes: Sequence[str]
     groups: Mapping[str, np.ndarray]
-    batch_size: int
-    budget: int
-    notes: tuple[str, ...] = ()
     _splits: dict[tuple[str, int], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -56,26 +46,11 @@ class LabelledSet:
         """Whether a record may have several labels."""
         return self.labels.ndim == 2
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Changes with the vectors, the labels or the groups."""
-        digest = hashlib.sha256()
-        blocks = [self.labels, *(self.groups[name] for name in sorted(self.groups))]
-        blocks += [self.features[name] for name in sorted(self.features)]
-        for block in blocks:
-            digest.update(np.ascontiguousarray(block).tobytes())
-        return digest.hexdigest()[:16]
+    def _arrays(self) -> Iterable[np.ndarray]:
+        return [self.labels, *(self.groups[kind] for kind in sorted(self.groups)), *self._feature_arrays()]
 
-    @property
-    def facts(self) -> dict[str, object]:
-        """What results tell of the set."""
-        return {
-            "items": len(self),
-            "classes": len(self.classes),
-            "batch_size": self.batch_size,
-            "budget": self.budget,
-            "fingerprint": self.fingerprint,
-        }
+    def _own_facts(self) -> Mapping[str, object]:
+        return {"classes": len(self.classes)}
 
     def split(self, kind: str, seed: int) -> np.ndarray:
         """(n,) bool, the quarter that is scored on."""
@@ -101,8 +76,8 @@ def named_set(name: str, cache_dir: Path, encoder: str) -> LabelledSet:
         pairs.labels,
         pairs.classes,
         {"random": pairs.groups, "grouped": near_duplicates(pairs.texts)},
-        batch_size,
-        budget,
+        batch_size=batch_size,
+        budget=budget,
     )
 
 
@@ -150,9 +125,9 @@ def own_set(
         labels[:, used].astype(np.int8) if multi_label else np.searchsorted(used, labels[rows]).astype(np.int64),
         [classes[c] for c in used],
         {kind: group[rows] for kind, group in groups.items()},
-        batch_size,
+        batch_size=batch_size,
         # Later, every strategy has labelled the same items.
-        max(2 * batch_size, min(300, pool // 2 // batch_size * batch_size)),
+        budget=max(2 * batch_size, min(300, pool // 2 // batch_size * batch_size)),
         notes=tuple(told),
     )
 

@@ -17,6 +17,7 @@ from typing import Any
 from backend.labelstudio.local_server import LocalLabelStudio
 from backend.rounds.publishing import LIVE_SUFFIX
 from backend.store import rounds
+from benchmarks import cheap_encoder
 from benchmarks.faults.annotators import Team
 from benchmarks.faults.observer import LabelStudioSqlite, LockWatch, Observer
 from benchmarks.loop_latency import CONFIG, numbered_tasks
@@ -147,9 +148,7 @@ def trial(
     """
     options = {"batch_size": conditions.batch_size, **conditions.options}
     environment = {
-        "MMAL_ENCODER": "import:benchmarks.cheap_encoder:make",
-        "MMAL_ENCODE_BATCH": "256",
-        "MMAL_LEASE_SECONDS": "30",
+        **cheap_encoder.ENVIRONMENT,
         **({"LABEL_STUDIO_URL": relay.url} if relay else {}),
         **conditions.environment,
     }

@@ -16,7 +16,9 @@ def tagged_set(n: int = 200, n_labels: int = 5, seed: int = 0, name: str = "tagg
         rows = labels @ rng.normal(size=(n_labels, width)) + rng.normal(size=(n, width))
         features[modality] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     groups = {"random": np.arange(n), "grouped": np.arange(n) // 2}
-    return LabelledSet(name, features, labels, [f"label {c}" for c in range(n_labels)], groups, 10, 40)
+    return LabelledSet(
+        name, features, labels, [f"label {c}" for c in range(n_labels)], groups, batch_size=10, budget=40
+    )
 
 
 def small_set(n: int = 160, n_classes: int = 4, seed: int = 0, name: str = "small") -> LabelledSet:
@@ -32,6 +34,6 @@ def small_set(n: int = 160, n_classes: int = 4, seed: int = 0, name: str = "smal
         labels.astype(np.int64),
         [f"class {c}" for c in range(n_classes)],
         {"random": np.arange(n), "grouped": np.arange(n) // 2 * 2 + labels % 2},
-        10,
-        40,
+        batch_size=10,
+        budget=40,
     )

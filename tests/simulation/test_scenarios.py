@@ -75,7 +75,7 @@ def test_unknown_scenarios_and_missing_modalities_are_refused() -> None:
     with pytest.raises(ReplayInvalid, match="long_tail"):
         make_case(DATA, "no such", "random", 0)
     text_only = LabelledSet(
-        "t", {"text": DATA.features["text"]}, DATA.labels, DATA.classes, DATA.groups, DATA.batch_size, DATA.budget
+        "t", {"text": DATA.features["text"]}, DATA.labels, DATA.classes, DATA.groups, batch_size=10, budget=40
     )
     with pytest.raises(ReplayInvalid, match="lacks one"):
         make_case(text_only, "image_blank", "random", 0)

@@ -44,6 +44,7 @@ class PairingSet(DrawnSet):
 
     def _arrays(self) -> Iterable[np.ndarray]:
         return [
+            *super()._arrays(),
             self.groups,
             self.couples,
             self.labels,

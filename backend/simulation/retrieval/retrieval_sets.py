@@ -37,7 +37,7 @@ class RetrievalSet(DrawnSet):
     classes: Sequence[str]
 
     def _arrays(self) -> Iterable[np.ndarray]:
-        return [self.labels, self.groups, *self._feature_arrays()]
+        return [*super()._arrays(), self.labels, self.groups, *self._feature_arrays()]
 
     def _own_facts(self) -> Mapping[str, object]:
         return {
