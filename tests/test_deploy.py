@@ -111,3 +111,27 @@ def test_the_systemd_unit_runs_our_command_with_our_settings_and_is_locked_down(
         copy.write_text(unit.replace("/opt/mmal/.venv/bin/mmal", "/bin/true"))
         found = subprocess.run([systemd, "verify", str(copy)], capture_output=True, text=True, check=False)
         assert not [line for line in found.stderr.splitlines() if "mmal" in line], found.stderr
+
+
+def test_the_command_for_root_runs_with_the_settings_of_the_service_as_its_user(tmp_path: Path) -> None:
+    """The script with other folders; who it becomes is only written down here."""
+    script = (DEPLOY / "mmal.sh").read_text()
+    (tmp_path / "mmal.env").write_text("LABEL_STUDIO_URL='http://studio:8080/a b'\nMMAL_DATA_DIR=/elsewhere\n")
+    command = tmp_path / ".venv" / "bin" / "mmal"
+    command.parent.mkdir(parents=True)
+    command.write_text('#!/bin/sh\necho "$LABEL_STUDIO_URL|$MMAL_DATA_DIR|$PWD|$1|$2"\n')
+    become = tmp_path / "runuser"
+    become.write_text('#!/bin/sh\necho "$1 $2 $3"\nshift 3\nexec "$@"\n')
+    copy = tmp_path / "mmal.sh"
+    copy.write_text(script.replace("/etc/mmal", str(tmp_path)).replace("/opt/mmal", str(tmp_path)))
+    for path in (command, become, copy):
+        path.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    ran = subprocess.run([copy, "restore", "a b"], env=environment, capture_output=True, text=True, check=True)
+    first, second = ran.stdout.splitlines()
+    assert first == "-u mmal --"
+    assert second == f"http://studio:8080/a b|/var/lib/mmal|{tmp_path}|restore|a b"
+    unit = (DEPLOY / "mmal.service").read_text()
+    for shared in ("User=mmal", "WorkingDirectory=/opt/mmal", "/etc/mmal/mmal.env", "MMAL_DATA_DIR=/var/lib/mmal"):
+        assert shared in unit
+        assert shared.split("=")[-1] in script
