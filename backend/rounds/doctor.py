@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
-from backend.errors import ConfigurationError, MmalError, StoreError
+from backend.errors import ConfigurationError, MmalError, QueueAddressInvalid, QueueUnreachable, StoreError
 from backend.labelstudio.project_check import Finding, check_project
+from backend.rounds.job_queue import in_words, open_queue
+from backend.rounds.messages import JsonSerializer
 from backend.rounds.services import Services, options_of
 from backend.rounds.status import describe_age, project_status
+from backend.settings import without_credentials
 from backend.store import faults, notes, projects
 from backend.store.tables import Project
 
@@ -20,7 +23,7 @@ LEAST_FREE_BYTES = 20_000_000
 
 def examine(services: Services, project_id: int | None = None) -> list[Finding]:
     """All findings, of one project or of all; never raises for what is wrong with a project."""
-    found = [_encoder(services), _store(services), _disk(services)]
+    found = [_encoder(services), _store(services), *_job_queue(services), _disk(services)]
     try:
         _ = services.label_studio
     except ConfigurationError as error:
@@ -50,6 +53,19 @@ def _store(services: Services) -> Finding:
         return Finding(True, "store", str(services.store.engine.url))
     except StoreError as error:
         return Finding(False, "store", "damaged", str(error))
+
+
+def _job_queue(services: Services) -> Iterator[Finding]:
+    """Only where it is a server that workers share: a file is the worker's own affair."""
+    if not services.settings.queue_url:
+        return
+    shown = without_credentials(services.settings.queue_url)
+    try:
+        with in_words(services.settings):
+            waiting = open_queue(services, JsonSerializer()).storage.queue_size()
+        yield Finding(True, "job queue", f"{shown}, {waiting} jobs waiting")
+    except (QueueUnreachable, QueueAddressInvalid) as error:
+        yield Finding(False, "job queue", shown, str(error))
 
 
 def _disk(services: Services) -> Finding:

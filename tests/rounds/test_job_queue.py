@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from backend.errors import QueueAddressInvalid, QueueDamaged, QueueUnreachable, StoreFull
 from backend.rounds import job_queue
+from backend.rounds.doctor import examine
 from backend.rounds.services import Services
 from backend.rounds.worker import Worker
 from backend.settings import Settings
@@ -81,11 +82,18 @@ def test_a_redis_that_is_gone_is_told_without_its_password_and_the_work_goes_on_
     with pytest.raises(QueueUnreachable, match="MMAL_QUEUE_URL") as told, job_queue.in_words(settings):
         worker.look()
     assert redis.password not in str(told.value)
+    [found] = [finding for finding in examine(Services(settings)) if finding.name == "job queue"]
+    assert not found.ok
+    assert "MMAL_QUEUE_URL" in found.remedy
+    assert redis.password not in found.detail + found.remedy
     # A worker that starts meanwhile waits like the others.
     late = Worker(Services(settings))
     redis.start()
     late.look()
     assert waiting(late) == [("attach", 1)]
+    [found] = [finding for finding in examine(Services(settings)) if finding.name == "job queue"]
+    assert found.ok
+    assert found.detail.endswith(", 1 jobs waiting")
 
 
 def test_an_address_that_is_none_is_refused_by_the_name_of_its_setting(settings: Settings) -> None:
