@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from backend import logs
-from backend.errors import MmalError
+from backend.errors import LabelStudioError, MmalError
 from backend.labelstudio.schema import TaskSchema
 from backend.learners import LateFusionHead
 from backend.rounds import measures
@@ -248,4 +248,6 @@ def _fail(services: Services, project_id: int, opened: Round | None, why: str, e
     services.tally.count(measures.FAILURES, "round", type(error).__name__)
     if opened is not None:
         rounds.close(services.store, opened.id, "failed", text)
-    projects.record_failure(services.store, project_id, text, pause=True, ask_again=why)
+    ill = isinstance(error, LabelStudioError)
+    longest = projects.LONGEST_BACKOFF_OF_LABEL_STUDIO if ill else projects.LONGEST_BACKOFF
+    projects.record_failure(services.store, project_id, text, pause=True, longest=longest, ask_again=why)

@@ -138,7 +138,7 @@ class Worker:
             self._restore_version(project_id)
         ask_opinions(self.services, project_id)
         self._label_studio_answers = True
-        projects.record_success(self.services.store, project_id)
+        projects.record_look(self.services.store, project_id)
         request_if_due(self.services, project_id)
 
     def _restore_version(self, project_id: int) -> None:

@@ -12,6 +12,8 @@ from backend.store.leases import is_held
 from backend.store.tables import Lease, Project
 
 LONGEST_BACKOFF = 300.0
+# The next look tells whether Label Studio is well again.
+LONGEST_BACKOFF_OF_LABEL_STUDIO = 10.0
 
 LARGEST_ID = 2**31 - 1
 """What Label Studio's database counts to; no database of ours could look larger numbers up."""
@@ -124,13 +126,23 @@ def take_round_request(store: Store, project_id: int) -> str:
         return why
 
 
-def record_failure(store: Store, project_id: int, error: str, *, pause: bool = False, ask_again: str = "") -> None:
+def record_failure(
+    store: Store,
+    project_id: int,
+    error: str,
+    *,
+    pause: bool = False,
+    longest: float = LONGEST_BACKOFF,
+    ask_again: str = "",
+) -> None:
     """Note what went wrong.
 
     Parameters
     ----------
     pause
         Leave the project alone for a while, twice as long after each failure in a row.
+    longest
+        Seconds that such a pause has at most.
     ask_again
         Reason for which a round is asked for once more.
     """
@@ -143,16 +155,27 @@ def record_failure(store: Store, project_id: int, error: str, *, pause: bool = F
         project.round_requested = project.round_requested or ask_again
         if pause:
             project.failures += 1
-            project.round_not_before = now + min(LONGEST_BACKOFF, 2.0**project.failures)
+            project.round_not_before = now + min(longest, 2.0**project.failures)
 
 
 def record_success(store: Store, project_id: int) -> None:
-    """A call to Label Studio went through: the last error is past."""
+    """What was asked of the project went through: the last error is past."""
     with store.statement() as session:
         session.execute(
             update(Project)
             .where(Project.id == project_id, (Project.last_error != "") | (Project.failures != 0))
             .values(last_error="", failures=0, round_not_before=0.0)
+        )
+
+
+def record_look(store: Store, project_id: int) -> None:
+    """A look at Label Studio went through: the last error is past, unless it paused the project; what failed then
+    has still to go through."""
+    with store.statement() as session:
+        session.execute(
+            update(Project)
+            .where(Project.id == project_id, Project.last_error != "", Project.failures == 0)
+            .values(last_error="")
         )
 
 

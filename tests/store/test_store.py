@@ -161,9 +161,25 @@ class TestRoundRequests:
         assert waits == sorted(waits)
         assert waits[-1] <= projects.LONGEST_BACKOFF
         assert projects.get(store, 1).round_requested == "the batch"
+        projects.record_look(store, 1)  # which says nothing of the round that failed
+        assert projects.get(store, 1).last_error == "down"
+        assert projects.get(store, 1).round_not_before > time.time()
         projects.record_success(store, 1)
         assert projects.get(store, 1).last_error == ""
         assert projects.get(store, 1).round_not_before == 0
+
+    def test_a_failure_that_paused_nothing_is_past_with_the_next_look(self, store: Store) -> None:
+        projects.remember(store, 1, state="attached")
+        projects.record_failure(store, 1, "sync: down")
+        projects.record_look(store, 1)
+        assert projects.get(store, 1).last_error == ""
+
+    def test_where_label_studio_was_ill_the_pause_stays_short(self, store: Store) -> None:
+        projects.remember(store, 1, state="attached")
+        for _ in range(12):
+            projects.record_failure(store, 1, "down", pause=True, longest=projects.LONGEST_BACKOFF_OF_LABEL_STUDIO)
+        wait = projects.get(store, 1).round_not_before - time.time()
+        assert wait <= projects.LONGEST_BACKOFF_OF_LABEL_STUDIO
 
 
 class TestTasks:
