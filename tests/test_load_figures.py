@@ -34,6 +34,14 @@ def test_memory_that_grows_is_told_from_memory_that_wavers() -> None:
     assert abs(flat["mib_per_hour"]) < 4 * flat["standard_error"]
 
 
+def test_what_a_process_holds_between_its_rounds_is_told_from_what_they_take() -> None:
+    seconds = np.arange(0, 3600.0)
+    in_rounds = np.where(seconds % 30 < seconds / 200, 100.0, 0.0)
+    found = slope(list(zip(seconds, 200 + in_rounds, strict=True)))
+    assert found["by_minute"][-1] > found["by_minute"][0] + 40
+    assert set(found["lowest_by_minute"]) == {200.0}
+
+
 def test_memory_of_a_process_group_is_read() -> None:
     assert group_rss(os.getpgrp()) > 10
 

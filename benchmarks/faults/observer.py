@@ -130,19 +130,23 @@ def longest_gap(looks: list[tuple[float, bool]]) -> float:
 
 
 def slope(points: list[tuple[float, float]]) -> dict[str, Any]:
-    """MiB an hour and its standard error by least squares over the means of minutes; first, last and highest MiB."""
+    """MiB an hour and its standard error by least squares over the means of minutes; first, last and highest MiB.
+
+    The lowest of each minute too: what a process holds between its rounds, which take memory for a while.
+    """
     if not points:
         return {}
     at, mib = np.array(points).T
     figures: dict[str, Any] = {"first": round(mib[0], 1), "last": round(mib[-1], 1), "highest": round(mib.max(), 1)}
     minutes = ((at - at[0]) // 60).astype(int)
-    means = np.array([mib[minutes == m].mean() for m in np.unique(minutes)])
+    means, lows = np.array([(mib[minutes == m].mean(), mib[minutes == m].min()) for m in np.unique(minutes)]).T
     if len(means) >= 4:
         line = linregress(np.unique(minutes) / 60, means)
         figures |= {
             "mib_per_hour": round(float(line.slope), 2),
             "standard_error": round(float(line.stderr), 2),
             "by_minute": [round(float(mean), 1) for mean in means],
+            "lowest_by_minute": [round(float(low), 1) for low in lows],
         }
     return figures
 
