@@ -71,6 +71,7 @@ def test_same_input_gives_same_vector(encoder: Encoder, pictures: list[Image.Ima
     np.testing.assert_array_equal(encoder.encode_texts(TEXTS), encoder.encode_texts(TEXTS))
 
 
+@pytest.mark.slow
 def test_company_in_the_batch_does_not_matter(encoder: Encoder, pictures: list[Image.Image]) -> None:
     together = encoder.encode_images(pictures)
     alone = np.concatenate([encoder.encode_images([picture]) for picture in pictures])
@@ -196,6 +197,7 @@ print(before, float(row[0]), sep="|")
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_loads_without_network_and_agrees(encoder: Encoder) -> None:
     """Importing is light, the id is the same after a restart, and so are the vectors."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}

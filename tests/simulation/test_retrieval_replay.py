@@ -204,6 +204,7 @@ def test_a_scenario_changes_the_model() -> None:
     assert one_cell("random", scenario="labelled_pairs")["measures"] != one_cell("random")["measures"]
 
 
+@pytest.mark.slow
 def test_the_authors_network_can_be_replayed_too() -> None:
     rounds = replay(replace(DATA, budget=20), "ascmr_network", create_strategy("entropy"), seed=0)
     assert len(rounds) == 2
