@@ -19,7 +19,7 @@ from pathlib import Path
 from backend.errors import ReplayInvalid
 from backend.simulation.plots import draw
 from backend.simulation.results import Comparison, read_results
-from backend.simulation.tables import against, candidates_needed, overview, savings
+from backend.simulation.tables import against, candidates_needed, in_all, overview, savings
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 PAIRING_BEGIN, PAIRING_END = "<!-- pairing results -->", "<!-- end of pairing results -->"
@@ -35,6 +35,12 @@ def tables(comparisons: Sequence[Comparison], arm: str) -> str:
     plain = [one for one in comparisons if one.scenario == "plain" and one.split == "random"]
     grouped = [one for one in comparisons if one.scenario == "plain" and one.split == "grouped"]
     wanted: list[tuple[str, Sequence[Comparison], Callable[[Sequence[Comparison]], str]]] = [
+        (
+            f"All {len(comparisons)} sets, scenarios and splits together: area minus random's, clear beyond two"
+            " standard errors",
+            comparisons if len(comparisons) > 1 else [],
+            lambda found: in_all(found, arm),
+        ),
         ("Area under the accuracy curve minus random's, points ± standard error (seeds)", plain, overview),
         ("The same for macro-F1", plain, lambda found: overview(found, "macro_f1")),
         ("Labels saved; final accuracy; seconds a selection", plain, savings),

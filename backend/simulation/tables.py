@@ -179,6 +179,33 @@ def against(comparisons: Sequence[Comparison], arm: str) -> str:
     )
 
 
+def in_all(comparisons: Sequence[Comparison], arm: str) -> str:
+    """Arms over all sets, scenarios and splits at once: where they are clearly above and clearly below random (beyond
+    ``CLEAR`` standard errors) of those they were run in, and how far ``arm`` is ahead; the best mean first."""
+    lines = []
+    for own in dict.fromkeys(own for one in comparisons for own in one.arms):
+        run = [one for one in comparisons if own in one.arms]
+        found = [one.difference(own) for one in run]
+        behind = [one.difference(arm, own) for one in run if arm in one.arms]
+        mean = float(np.mean([difference.mean for difference in found]))
+        cells = [
+            f"{mean:+.1f}",
+            f"{min(difference.mean for difference in found):+.1f}",
+            str(sum(_clear(difference.mean, difference.error) for difference in found)),
+            str(sum(_clear(-difference.mean, difference.error) for difference in found)),
+            str(len(run)),
+            "" if own == arm or not behind else f"{np.mean([difference.mean for difference in behind]):+.1f}",
+            "" if own == arm else str(sum(_clear(difference.mean, difference.error) for difference in behind)),
+            "" if own == arm else str(sum(_clear(-difference.mean, difference.error) for difference in behind)),
+        ]
+        lines.append((len(run) < len(comparisons), -mean, row([f"`{own}`", *cells])))
+    names = [
+        "arm", "mean", "lowest", "clearly above random", "clearly below", "of",
+        f"`{arm}` ahead", f"`{arm}` clearly ahead", f"`{arm}` clearly behind",
+    ]  # fmt: skip
+    return "\n".join([row(names), "|" + "---|" * len(names), *(line for *_, line in sorted(lines))])
+
+
 def savings(comparisons: Sequence[Comparison]) -> str:
     """Arms by set and scenario: labels saved, the headline at the end, seconds a selection."""
     return _across(

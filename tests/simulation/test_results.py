@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from backend import errors
 from backend.simulation.plots import draw
 from backend.simulation.results import Comparison, Difference, compare, read_results, write_results
-from backend.simulation.tables import advice, against, comparison_table, matrix, overview, report, savings
+from backend.simulation.tables import advice, against, comparison_table, in_all, matrix, overview, report, savings
 from benchmarks.strategy_tables import BEGIN, END, pictures, put_into, tables
 
 COUNTS = [10, 20, 40]
@@ -148,6 +149,17 @@ def test_the_tables_hold_every_arm_and_the_hand_computed_figures() -> None:
     assert f"| `random` | {found} | {found} | {found.mean:+.1f} |" in against([one, other], "better")
     assert "| `better` | 50%; 70.0; 0.50 s | 50% |" in savings([other])
     assert "- remark" in report([one], ["remark"])
+
+
+def test_over_all_places_clear_leads_and_clear_losses_are_counted() -> None:
+    above, below = ([[value + step for value in curve] for curve in RANDOM] for step in (0.1, -0.1))
+    plain = comparison(auto=BETTER, above=above, below=below)
+    noisy = replace(plain, scenario="noisy", arms={arm: plain.arms[arm] for arm in ("random", "auto")})
+    lines = [line.strip("| ").split(" | ") for line in in_all([plain, noisy], "auto").splitlines()[2:]]
+    assert [line[0] for line in lines] == ["`auto`", "`random`", "`above`", "`below`"]
+    assert lines[0][1:6] == ["+9.4", "+9.4", "0", "0", "2"]
+    assert lines[2][1:] == ["+10.0", "+10.0", "1", "0", "1", "-0.6", "0", "0"]
+    assert lines[3][1:] == ["-10.0", "-10.0", "0", "1", "1", "+19.4", "1", "0"]
 
 
 def test_advice_names_the_best_and_what_cannot_be_told_from_it() -> None:
