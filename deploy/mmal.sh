@@ -4,8 +4,10 @@
 # It works in /opt/mmal: name files by their whole path. Values of mmal.env with blanks or signs: in single quotes.
 set -e
 set -a
-. /etc/mmal/mmal.env
 MMAL_DATA_DIR=/var/lib/mmal
+. /etc/mmal/mmal.env
 set +a
 cd /opt/mmal
+# Where cron does not look by itself.
+PATH=$PATH:/usr/sbin:/sbin
 exec runuser -u mmal -- .venv/bin/mmal "$@"

@@ -130,7 +130,7 @@ def test_the_command_for_root_runs_with_the_settings_of_the_service_as_its_user(
     ran = subprocess.run([copy, "restore", "a b"], env=environment, capture_output=True, text=True, check=True)
     first, second = ran.stdout.splitlines()
     assert first == "-u mmal --"
-    assert second == f"http://studio:8080/a b|/var/lib/mmal|{tmp_path}|restore|a b"
+    assert second == f"http://studio:8080/a b|/elsewhere|{tmp_path}|restore|a b"
     unit = (DEPLOY / "mmal.service").read_text()
     for shared in ("User=mmal", "WorkingDirectory=/opt/mmal", "/etc/mmal/mmal.env", "MMAL_DATA_DIR=/var/lib/mmal"):
         assert shared in unit

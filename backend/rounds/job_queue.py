@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Another process holds the file for longer than is waited: that says nothing against a file that could be opened. One
+# that was cut to nothing beside its log can not, and is locked for ever.
+LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 ADDRESS_FORM = "redis://:PASSWORD@HOST:6379/0, or leave it empty"
 SOCKET_SECONDS = 10
 
@@ -58,6 +61,8 @@ class _FileStorage(SqliteStorage):
     StoreFull
     """
 
+    _conn: sqlite3.Connection | None
+
     def _create_connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection = super()._create_connection()
         for statement in self.ddl:
@@ -67,10 +72,13 @@ class _FileStorage(SqliteStorage):
     @contextmanager
     def db(self, commit: bool = False, close: bool = False) -> Iterator[sqlite3.Cursor]:
         """A cursor; all that huey does goes through this."""
+        in_use = self._conn is not None
         try:
             with super().db(commit=commit, close=close) as cursor:
                 yield cursor
         except sqlite3.Error as error:
+            if in_use and getattr(error, "sqlite_errorcode", 0) & 0xFF in LOCKED:
+                raise
             path = Path(self.filename)
             if isinstance(full := faults.explain(error, path.parent), StoreFull):
                 raise full from error
@@ -81,7 +89,11 @@ class _FileStorage(SqliteStorage):
             ) from error
 
     def _discard(self, path: Path, error: sqlite3.Error) -> None:
-        self.close()
+        # Two threads can fail together; the second then throws away a new file, which matters as little as the first.
+        with self.lock:
+            if self._conn is not None:
+                self._conn.close()
+                self._conn = None
         try:
             # The log first: it would be read into the new file.
             for suffix in ("-wal", "-shm", "-journal", ""):
@@ -154,7 +166,7 @@ class OneLine(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Drop failures of Redis, which the pulse tells; shorten ours to their words."""
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, MmalError):
+        if isinstance(error, MmalError) and record.name.startswith("huey"):
             record.msg, record.args = f"{error} ({type(error).__name__})", ()
             record.exc_info = record.exc_text = None
         return not isinstance(error, _redis_errors())

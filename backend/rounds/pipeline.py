@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from backend import logs
-from backend.errors import LabelStudioError, MmalError
+from backend.errors import LabelStudioRefused, LabelStudioUnreachable, MmalError, TokenRefused
 from backend.labelstudio.schema import TaskSchema
 from backend.learners import LateFusionHead
 from backend.rounds import measures
@@ -242,12 +242,17 @@ def _answers(
     return {place.task_id: answer for place, answer in zip(places, likeliest, strict=True) if answer}
 
 
+def _is_unanswered(error: Exception) -> bool:
+    """Label Studio is away or ill; any other refusal would be the same ten seconds later."""
+    ill = isinstance(error, LabelStudioRefused) and error.status >= 500
+    return ill or isinstance(error, (LabelStudioUnreachable, TokenRefused))
+
+
 def _fail(services: Services, project_id: int, opened: Round | None, why: str, error: Exception) -> None:
     text = f"{type(error).__name__}: {error}"
     log.error("project %s: round failed: %s", project_id, text)
     services.tally.count(measures.FAILURES, "round", type(error).__name__)
     if opened is not None:
         rounds.close(services.store, opened.id, "failed", text)
-    ill = isinstance(error, LabelStudioError)
-    longest = projects.LONGEST_BACKOFF_OF_LABEL_STUDIO if ill else projects.LONGEST_BACKOFF
+    longest = projects.LONGEST_BACKOFF_UNANSWERED if _is_unanswered(error) else projects.LONGEST_BACKOFF
     projects.record_failure(services.store, project_id, text, pause=True, longest=longest, ask_again=why)

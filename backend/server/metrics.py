@@ -34,7 +34,7 @@ GAUGES: dict[str, tuple[str, Callable[[ProjectStatus], float]]] = {
     "mmal_tasks": ("Tasks in Label Studio", lambda s: s.tasks),
     "mmal_tasks_embedded": ("Tasks with vectors", lambda s: s.embedded),
     "mmal_unreadable_media": ("Tasks with an image or text that cannot be read", lambda s: s.unreadable_media),
-    "mmal_project_failing": ("1 while the last thing done for the project failed", lambda s: bool(s.last_error)),
+    "mmal_project_failing": ("1 while the project has an ERROR in mmal status", lambda s: bool(s.last_error)),
 }
 """Name -> (meaning, value) of what each attached project has one of."""
 

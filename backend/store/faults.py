@@ -150,12 +150,13 @@ def _refuse_newer(engine: Engine) -> None:
 
 
 def _refuse_log_alone(path: Path) -> None:
-    """SQLite would read the log of a lost database into the new one, which would begin as a part of the old."""
+    """SQLite would delete the log of a lost database, which may be all there is of it."""
     log = path.with_name(f"{path.name}-wal")
-    if not path.exists() and log.exists() and log.stat().st_size > 0:
+    lost = not path.exists() or path.stat().st_size == 0
+    if lost and log.exists() and log.stat().st_size > 0:
         raise StoreDamaged(
-            f"The database {path} is missing, but its log {log.name} is there. {REMEDY} To begin anew on purpose,"
-            f" remove {log.name}."
+            f"The database {path} is missing or empty, but its log {log.name} is there. {REMEDY} To begin anew on"
+            f" purpose, remove {log.name}."
         )
 
 

@@ -12,8 +12,13 @@ from backend.store.leases import is_held
 from backend.store.tables import Lease, Project
 
 LONGEST_BACKOFF = 300.0
-# The next look tells whether Label Studio is well again.
-LONGEST_BACKOFF_OF_LABEL_STUDIO = 10.0
+# While Label Studio does not answer: the next look tells when it does again.
+LONGEST_BACKOFF_UNANSWERED = 10.0
+# Twice as long after each failure in a row, up to here: 2 to the power of a thousand failures is no number any more.
+MOST_DOUBLINGS = 10
+
+LOOK_FAILED = "sync: "
+"""What the error of a look begins with."""
 
 LARGEST_ID = 2**31 - 1
 """What Label Studio's database counts to; no database of ours could look larger numbers up."""
@@ -155,7 +160,7 @@ def record_failure(
         project.round_requested = project.round_requested or ask_again
         if pause:
             project.failures += 1
-            project.round_not_before = now + min(longest, 2.0**project.failures)
+            project.round_not_before = now + min(longest, 2.0 ** min(project.failures, MOST_DOUBLINGS))
 
 
 def record_success(store: Store, project_id: int) -> None:
@@ -169,12 +174,13 @@ def record_success(store: Store, project_id: int) -> None:
 
 
 def record_look(store: Store, project_id: int) -> None:
-    """A look at Label Studio went through: the last error is past, unless it paused the project; what failed then
-    has still to go through."""
+    """A look at Label Studio went through: the error of the last one is past. What paused the project, a round that
+    failed, has still to go through."""
     with store.statement() as session:
         session.execute(
             update(Project)
-            .where(Project.id == project_id, Project.last_error != "", Project.failures == 0)
+            .where(Project.id == project_id, Project.last_error != "")
+            .where((Project.failures == 0) | Project.last_error.startswith(LOOK_FAILED))
             .values(last_error="")
         )
 

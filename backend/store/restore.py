@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, MetaData, create_engine, func, select, text
+from sqlalchemy import Connection, Engine, MetaData, create_engine, func, select, text
 
 from backend.errors import BackupInvalid, BackupTooNew, StoreDamaged, StoreInUse, StoreNotEmpty, StoreTooNew
 from backend.settings import Settings
@@ -43,7 +43,7 @@ def restore(settings: Settings, source: Path, *, replace: bool = False) -> tuple
     ------
     BackupInvalid, BackupTooNew
         Nothing was changed.
-    StoreNotEmpty, StoreInUse
+    StoreNotEmpty, StoreInUse, StoreTooNew
         Nothing was changed.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -57,27 +57,35 @@ def restore(settings: Settings, source: Path, *, replace: bool = False) -> tuple
         engine = connect(settings)
         path = faults.sqlite_file(engine)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            staged = create_engine(f"sqlite:///{folder / DATABASE}")
-            with staged.begin() as connection:
-                _fill(connection, folder, manifest)
-            staged.dispose()
-            aside = _exchange(settings.data_dir, folder, path)
+            aside = _into_file(settings, path, folder, manifest)
         else:
-            if occupied:
-                with suppress(StoreDamaged):  # of tables that cannot be read nothing can be kept
-                    back_up(open_store(settings), folder / BEFORE)
-            with engine.begin() as connection:
-                _drop_ours(connection)
-                _fill(connection, folder, manifest)
-                # A store that moves from SQLite leaves its file: whoever forgets the address would go on with that.
-                aside = _exchange(settings.data_dir, folder, settings.sqlite_file)
+            aside = _into_server(settings, engine, folder, manifest, occupied)
         engine.dispose()
         (settings.data_dir / faults.UNFINISHED_RESTORE).unlink()
     if aside is not None and not occupied:
         shutil.rmtree(aside)  # tables without rows, made by looking
         aside = None
     return manifest, aside
+
+
+def _into_file(settings: Settings, path: Path, folder: Path, manifest: Manifest) -> Path | None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = create_engine(f"sqlite:///{folder / DATABASE}")
+    with staged.begin() as connection:
+        _fill(connection, folder, manifest)
+    staged.dispose()
+    return _exchange(settings.data_dir, folder, path)
+
+
+def _into_server(settings: Settings, engine: Engine, folder: Path, manifest: Manifest, occupied: bool) -> Path | None:
+    if occupied:
+        with suppress(StoreDamaged):  # of tables that cannot be read nothing can be kept
+            back_up(open_store(settings), folder / BEFORE)
+    with engine.begin() as connection:
+        _drop_ours(connection)
+        _fill(connection, folder, manifest)
+        # A store that moves from SQLite leaves its file: whoever forgets the address would go on with that.
+        return _exchange(settings.data_dir, folder, settings.sqlite_file)
 
 
 def _is_occupied(settings: Settings, replace: bool) -> bool:
@@ -161,11 +169,15 @@ def _drop_ours(connection: Connection) -> None:
 
 def _exchange(data_dir: Path, folder: Path, database: Path) -> Path | None:
     """Move what is there aside and the new in; a mark stands meanwhile, so that nobody opens a half of each."""
-    (data_dir / faults.UNFINISHED_RESTORE).touch()
     aside = data_dir / time.strftime("replaced-%Y%m%d-%H%M%S")
+    if (folder / BEFORE).exists():
+        # Before anything can be cut off: the restore that is then repeated finds no tables to make it of.
+        aside.mkdir(exist_ok=True)
+        shutil.move(folder / BEFORE, aside / BEFORE)
+    (data_dir / faults.UNFINISHED_RESTORE).touch()
     # The database first: from here on no process can open it. Its log would otherwise be read into the new one.
     files = [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
-    for path in (*files, *(data_dir / name for name in faults.FOLDERS), folder / BEFORE):
+    for path in (*files, *(data_dir / name for name in faults.FOLDERS)):
         if path.exists():
             aside.mkdir(exist_ok=True)
             shutil.move(path, aside / path.name)

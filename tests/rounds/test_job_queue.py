@@ -54,6 +54,20 @@ def test_workers_of_two_hosts_ask_for_a_job_once_and_a_start_drops_nothing(setti
     assert waiting(Worker(Services(settings))) == [("attach", 1)]
 
 
+def test_a_queue_that_another_process_holds_for_long_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    worker = Worker(Services(Settings(data_dir=tmp_path, label_studio_api_key=SecretStr("none"))))
+    worker.huey.storage.conn.execute("PRAGMA busy_timeout = 10")
+    file = tmp_path / "jobs.sqlite3"
+    kept = file.stat().st_ino
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            worker.huey.storage.enqueue(b"{}")
+    worker.huey.storage.enqueue(b"{}")
+    assert file.stat().st_ino == kept
+    assert worker.huey.storage.queue_size() == 1
+
+
 def test_what_another_host_is_at_is_not_asked_for(settings: Settings) -> None:
     services = Services(settings)
     projects.remember(services.store, 1, state="attached", round_requested="the test")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,30 @@ def test_the_tables_that_are_replaced_on_a_database_server_are_kept_as_a_backup(
     kept = open_store(before)
     assert (rows(kept), files(kept)) == saved
     assert files(Store(kept.engine, aside)) == saved[1]
+
+
+def test_a_restore_that_was_cut_off_and_is_repeated_still_keeps_what_it_replaced(
+    move: Move, shared: tuple[Settings, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, store = shared
+    saved = rows(store)
+
+    def refuse(source: Path, target: Path) -> None:
+        if source.name == "vectors":
+            raise OSError("the folder is a mount point")
+        source.rename(target)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="mount point"):
+        patched.setattr(shutil, "move", refuse)
+        restore.restore(settings, move.archive, replace=True)
+    restore.restore(settings, move.archive, replace=True)
+    assert rows(store) == rows(move.source)
+    [archive] = settings.data_dir.glob("replaced-*/before.tar.gz")
+    before = Settings(data_dir=tmp_path / "before")
+    restore.restore(before, archive)
+    kept = open_store(before)
+    assert rows(kept) == saved
+    kept.engine.dispose()
 
 
 def test_a_restore_touches_no_table_of_another_program_in_the_same_database(

@@ -168,6 +168,21 @@ class TestRoundRequests:
         assert projects.get(store, 1).last_error == ""
         assert projects.get(store, 1).round_not_before == 0
 
+    def test_failures_without_end_neither_lose_what_was_asked_for_nor_stop_to_wait(self, store: Store) -> None:
+        projects.remember(store, 1, state="attached", failures=5000)
+        projects.record_failure(store, 1, "down", pause=True, ask_again="Start Training")
+        assert projects.get(store, 1).round_requested == "Start Training"
+        assert projects.get(store, 1).round_not_before == pytest.approx(
+            time.time() + projects.LONGEST_BACKOFF, abs=30
+        )
+
+    def test_a_look_that_failed_after_a_round_did_is_past_with_the_next_look(self, store: Store) -> None:
+        projects.remember(store, 1, state="attached")
+        projects.record_failure(store, 1, "down", pause=True)
+        projects.record_failure(store, 1, "sync: down")
+        projects.record_look(store, 1)
+        assert (projects.get(store, 1).last_error, projects.get(store, 1).failures) == ("", 1)
+
     def test_a_failure_that_paused_nothing_is_past_with_the_next_look(self, store: Store) -> None:
         projects.remember(store, 1, state="attached")
         projects.record_failure(store, 1, "sync: down")
@@ -177,9 +192,9 @@ class TestRoundRequests:
     def test_where_label_studio_was_ill_the_pause_stays_short(self, store: Store) -> None:
         projects.remember(store, 1, state="attached")
         for _ in range(12):
-            projects.record_failure(store, 1, "down", pause=True, longest=projects.LONGEST_BACKOFF_OF_LABEL_STUDIO)
+            projects.record_failure(store, 1, "down", pause=True, longest=projects.LONGEST_BACKOFF_UNANSWERED)
         wait = projects.get(store, 1).round_not_before - time.time()
-        assert wait <= projects.LONGEST_BACKOFF_OF_LABEL_STUDIO
+        assert wait <= projects.LONGEST_BACKOFF_UNANSWERED
 
 
 class TestTasks:

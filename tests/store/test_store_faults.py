@@ -17,7 +17,7 @@ from backend.settings import Settings
 from backend.store import Store, faults, open_store, projects, rounds, tasks
 from backend.store.tables import Vector
 from backend.store.vectors import VectorStore
-from tests.store.file_faults import DAMAGES, full_disk, overwrite_header
+from tests.store.file_faults import DAMAGES, cut_to_nothing, full_disk, overwrite_header
 
 DIMS = {"text": 64}
 
@@ -86,16 +86,16 @@ def test_a_folder_with_an_unfinished_restore_is_refused(database: Path) -> None:
         open_store(Settings(data_dir=database.parent))
 
 
-def test_the_log_of_a_lost_database_is_not_read_into_a_new_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lose", [Path.unlink, cut_to_nothing])
+def test_the_log_of_a_lost_database_is_kept(tmp_path: Path, lose: Callable[[Path], None]) -> None:
     store = open_store(Settings(data_dir=tmp_path))
     projects.remember(store, 1, title="Adverts")
     log = tmp_path / "mmal.sqlite3-wal"
     left = log.read_bytes()
-    (tmp_path / "mmal.sqlite3").unlink()
+    lose(tmp_path / "mmal.sqlite3")
     with pytest.raises(StoreDamaged, match=r"its log mmal\.sqlite3-wal is there"):
         open_store(Settings(data_dir=tmp_path))
     assert log.read_bytes() == left
-    assert not (tmp_path / "mmal.sqlite3").exists()
 
 
 def test_tables_of_a_later_version_are_refused_in_words_and_left_as_they_are(database: Path) -> None:
