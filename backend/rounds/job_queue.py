@@ -95,9 +95,8 @@ class _FileStorage(SqliteStorage):
                 self._conn.close()
                 self._conn = None
         try:
-            # The log first: it would be read into the new file.
-            for suffix in ("-wal", "-shm", "-journal", ""):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            for file in faults.sqlite_files(path):
+                file.unlink(missing_ok=True)
         except OSError as refused:
             raise QueueDamaged(
                 f"The job queue {path} cannot be used ({error}), nor removed ({refused}). Stop the worker, remove"

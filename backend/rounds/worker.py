@@ -67,7 +67,7 @@ class Worker:
             name: self.huey.task(name=name)(self._guarded(name, function))
             for name, function in {
                 "attach": self.attach,
-                "sync": self.sync,
+                projects.LOOK: self.sync,
                 "embed": self.embed,
                 "round": self.round,
                 "trim": self.trim,
@@ -114,7 +114,7 @@ class Worker:
 
     def sync(self, project_id: int) -> None:
         """Look at Label Studio; ask for a round where one is due."""
-        with self._lease("sync", project_id) as lease:
+        with self._lease(projects.LOOK, project_id) as lease:
             if lease is not None:
                 self._sync(project_id)
 
@@ -217,7 +217,7 @@ class Worker:
             for job in self._wanted(project):
                 if (job, project.id) not in asked and f"{job} {project.id}" not in leased:
                     self.jobs[job](project.id)
-                    if job == "sync":
+                    if job == projects.LOOK:
                         self._hinted.discard(project.id)
 
     def _wanted(self, project: Project) -> list[str]:
@@ -227,7 +227,7 @@ class Worker:
         wanted = []
         patience = BETWEEN_LOOKS if project.id in self._hinted else options_of(project).poll_seconds
         if now - project.synced_at >= patience:
-            wanted.append("sync")
+            wanted.append(projects.LOOK)
         if project.round_requested and now >= project.round_not_before:
             wanted.append("round")
         if waiting(self.services, project.id):
@@ -282,7 +282,7 @@ class Worker:
         words = f"{job}: {type(error).__name__}: {error}"
         try:
             projects.record_failure(store, project_id, words, pause=job == "attach")
-            if job == "sync":
+            if job == projects.LOOK:
                 # A look that failed waits for the next poll, like one that went through.
                 projects.remember(store, project_id, synced_at=store.clock())
         except StoreError as refused:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from backend.simulation.results import ArmResult, Comparison
+from backend.simulation.results import ArmResult, Comparison, Difference
 
 # Paired differences within this many standard errors are told as ties.
 CLEAR = 2.0
@@ -186,24 +186,26 @@ def in_all(comparisons: Sequence[Comparison], arm: str) -> str:
     for own in dict.fromkeys(own for one in comparisons for own in one.arms):
         run = [one for one in comparisons if own in one.arms]
         found = [one.difference(own) for one in run]
-        behind = [one.difference(arm, own) for one in run if arm in one.arms]
-        mean = float(np.mean([difference.mean for difference in found]))
-        cells = [
-            f"{mean:+.1f}",
-            f"{min(difference.mean for difference in found):+.1f}",
-            str(sum(_clear(difference.mean, difference.error) for difference in found)),
-            str(sum(_clear(-difference.mean, difference.error) for difference in found)),
-            str(len(run)),
-            "" if own == arm or not behind else f"{np.mean([difference.mean for difference in behind]):+.1f}",
-            "" if own == arm else str(sum(_clear(difference.mean, difference.error) for difference in behind)),
-            "" if own == arm else str(sum(_clear(-difference.mean, difference.error) for difference in behind)),
-        ]
-        lines.append((len(run) < len(comparisons), -mean, row([f"`{own}`", *cells])))
+        mean, *clear = _counted(found)
+        lead = [""] * 3
+        if own != arm and (behind := [one.difference(arm, own) for one in run if arm in one.arms]):
+            lead = _counted(behind)
+        lowest = f"{min(difference.mean for difference in found):+.1f}"
+        cells = [f"`{own}`", mean, lowest, *clear, str(len(run)), *lead]
+        place = -float(np.mean([difference.mean for difference in found]))
+        lines.append((len(run) < len(comparisons), place, row(cells)))
     names = [
         "arm", "mean", "lowest", "clearly above random", "clearly below", "of",
         f"`{arm}` ahead", f"`{arm}` clearly ahead", f"`{arm}` clearly behind",
     ]  # fmt: skip
     return "\n".join([row(names), "|" + "---|" * len(names), *(line for *_, line in sorted(lines))])
+
+
+def _counted(differences: Sequence[Difference]) -> list[str]:
+    """The mean of differences, and how many of them are clearly above and clearly below nothing."""
+    mean = np.mean([difference.mean for difference in differences])
+    clear = (sum(_clear(sign * d.mean, d.error) for d in differences) for sign in (1, -1))
+    return [f"{mean:+.1f}", *map(str, clear)]
 
 
 def savings(comparisons: Sequence[Comparison]) -> str:

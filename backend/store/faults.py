@@ -98,6 +98,11 @@ def sqlite_file(engine: Engine) -> Path | None:
     return Path(name) if engine.dialect.name == "sqlite" and name and name != ":memory:" else None
 
 
+def sqlite_files(path: Path) -> list[Path]:
+    """All that an SQLite database lies in, there or not: its file, and what SQLite keeps beside it."""
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
+
+
 def refuse_unfinished(data_dir: Path) -> None:
     """Refuse a folder in which a restore was cut off: its files belong to two stores."""
     if (data_dir / UNFINISHED_RESTORE).exists():
@@ -151,7 +156,7 @@ def _refuse_newer(engine: Engine) -> None:
 
 def _refuse_log_alone(path: Path) -> None:
     """SQLite would delete the log of a lost database, which may be all there is of it."""
-    log = path.with_name(f"{path.name}-wal")
+    _, log, *_ = sqlite_files(path)
     lost = not path.exists() or path.stat().st_size == 0
     if lost and log.exists() and log.stat().st_size > 0:
         raise StoreDamaged(

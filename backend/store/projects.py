@@ -17,8 +17,8 @@ LONGEST_BACKOFF_UNANSWERED = 10.0
 # Twice as long after each failure in a row, up to here: 2 to the power of a thousand failures is no number any more.
 MOST_DOUBLINGS = 10
 
-LOOK_FAILED = "sync: "
-"""What the error of a look begins with."""
+LOOK = "sync"
+"""The job that looks at Label Studio; an error of a job begins with its name."""
 
 LARGEST_ID = 2**31 - 1
 """What Label Studio's database counts to; no database of ours could look larger numbers up."""
@@ -180,7 +180,7 @@ def record_look(store: Store, project_id: int) -> None:
         session.execute(
             update(Project)
             .where(Project.id == project_id, Project.last_error != "")
-            .where((Project.failures == 0) | Project.last_error.startswith(LOOK_FAILED))
+            .where((Project.failures == 0) | Project.last_error.startswith(f"{LOOK}: "))
             .values(last_error="")
         )
 

@@ -80,7 +80,9 @@ def _into_file(settings: Settings, path: Path, folder: Path, manifest: Manifest)
 def _into_server(settings: Settings, engine: Engine, folder: Path, manifest: Manifest, occupied: bool) -> Path | None:
     if occupied:
         with suppress(StoreDamaged):  # of tables that cannot be read nothing can be kept
-            back_up(open_store(settings), folder / BEFORE)
+            store = open_store(settings)
+            back_up(store, folder / BEFORE)
+            store.engine.dispose()
     with engine.begin() as connection:
         _drop_ours(connection)
         _fill(connection, folder, manifest)
@@ -176,8 +178,7 @@ def _exchange(data_dir: Path, folder: Path, database: Path) -> Path | None:
         shutil.move(folder / BEFORE, aside / BEFORE)
     (data_dir / faults.UNFINISHED_RESTORE).touch()
     # The database first: from here on no process can open it. Its log would otherwise be read into the new one.
-    files = [database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
-    for path in (*files, *(data_dir / name for name in faults.FOLDERS)):
+    for path in (*faults.sqlite_files(database), *(data_dir / name for name in faults.FOLDERS)):
         if path.exists():
             aside.mkdir(exist_ok=True)
             shutil.move(path, aside / path.name)
