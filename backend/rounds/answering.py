@@ -34,7 +34,7 @@ class Answerer:
     def __init__(self, services: Services) -> None:
         self.services = services
         self._lock = threading.Lock()
-        self._models: dict[Path, RoundModel] = {}
+        self._models: dict[tuple[Path, str], RoundModel | None] = {}
 
     def answer(self, project: Project, asked: Sequence[Mapping[str, Any]]) -> list[PredictionRow]:
         """One prediction a task, in their order.
@@ -44,7 +44,7 @@ class Answerer:
         """
         schema = schema_of(project)
         version = live_version(project.version)
-        model = None if schema.kind == "pairing" else self._model(project)
+        model = None if schema.kind == "pairing" else self._model(project, schema)
         if model is None:
             return [live_result(version, UNKNOWN_SCORE, schema) for _ in asked]
         probabilities = self._probabilities(project, schema, model, asked)
@@ -91,19 +91,20 @@ class Answerer:
                 return rows
             time.sleep(PAUSE)
 
-    def _model(self, project: Project) -> RoundModel | None:
+    def _model(self, project: Project, schema: TaskSchema) -> RoundModel | None:
         in_force = rounds.in_force(self.services.store, project)
         if in_force is None or not in_force.head:
             return None
         path = self.services.store.data_dir / in_force.head
+        key = (path, schema.config_hash)
         with self._lock:
-            if path not in self._models:
+            if key not in self._models:
                 if not path.exists():
                     log.warning("project %s: head %s is missing; answering without", project.id, in_force.head)
                     return None
-                self._models = {path: load_model(path), **self._models}
+                self._models = {key: load_model(path, schema), **self._models}
                 self._models = dict(list(self._models.items())[:16])
-            return self._models[path]
+            return self._models[key]
 
 
 def _task_id(task: Mapping[str, Any]) -> int | None:

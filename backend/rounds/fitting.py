@@ -33,9 +33,16 @@ class RoundArrays:
 
 
 def load_arrays(services: Services, project_id: int, schema: TaskSchema) -> RoundArrays:
-    """Read what is embedded: every labelled task, and the tasks nobody has answered."""
-    rows = tasks.vector_rows(services.store, project_id, services.encoder_id)
+    """Read what is embedded: every labelled task, and the tasks nobody has answered.
+
+    A label that names a choice the label config no longer has is left out until it is read again.
+    """
     position = {choice: i for i, choice in enumerate(schema.choices)}
+    rows = [
+        row
+        for row in tasks.vector_rows(services.store, project_id, services.encoder_id)
+        if row.label_kind != "label" or position.keys() >= set(row.label)
+    ]
     task_ids = np.array([row.task_id for row in rows], np.int64)
     labelled: NDArray[np.bool_] = np.fromiter((row.label_kind == "label" for row in rows), np.bool_, len(rows))
     classes = [[position[choice] for choice in row.label] if row.label_kind == "label" else [] for row in rows]

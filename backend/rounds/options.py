@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from backend.errors import OptionsInvalid
+from backend.errors import ConfigurationError, OptionsInvalid
 from backend.json_reading import read_json
 from backend.labelstudio.schema import TaskSchema
 from backend.rounds.label_models import LabelModel, check_label_model
@@ -19,6 +19,12 @@ FORM_ARTEFACT = "[object Object]"
 PAIRING_STRATEGY = "three_step"
 RETRIEVAL_LEARNERS = ("two_branch", "ascmr_network")
 EXAMPLE = '{"strategy": "bmmal", "batch_size": 40}'
+
+# Options that mean the same under every label config.
+INDEPENDENT = (
+    *("control", "batch_size", "queue_size", "audit_share", "prelabel"),
+    *("refresh_share", "refresh_hours", "poll_seconds"),
+)
 
 
 class ProjectOptions(BaseModel):
@@ -177,6 +183,19 @@ def change_options(
             shared_space=options.learner in RETRIEVAL_LEARNERS,
         )
     return options
+
+
+def suited_options(current: Mapping[str, Any], schema: TaskSchema) -> ProjectOptions:
+    """The options for a label config that changed: the same where it can use them, else without what depends on it.
+
+    A project that turned from classes to pairs has no use for its strategy, one that turned from one answer to
+    several perhaps neither.
+    """
+    try:
+        return change_options(current, {}, schema)
+    except ConfigurationError:
+        lasting = {name: value for name, value in current.items() if name in INDEPENDENT}
+        return change_options(lasting, {}, schema)
 
 
 def _check_learner(options: ProjectOptions, schema: TaskSchema) -> None:

@@ -17,12 +17,11 @@ from backend.errors import LabelConfigUnsupported
 from backend.labelstudio.annotations import parse_time, read_answer, resolve_label
 from backend.labelstudio.records import ProjectInfo, TaskSnapshot
 from backend.labelstudio.schema import TaskSchema
-from backend.rounds.options import change_options
+from backend.rounds.options import suited_options
 from backend.rounds.pairing import reading as pairing
 from backend.rounds.services import Services, options_of
 from backend.store import projects, tasks
 from backend.store.tables import Project
-from backend.strategies import describe
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +59,8 @@ def sync_project(services: Services, project_id: int, *, reconcile: bool = False
     info = services.label_studio.project(project_id)
     # Label Studio's clock before anything is read: what changes from here on is found by the next look.
     mark = services.label_studio.server_time()
-    schema, changed = _schema(services, project, info)
+    schema = _schema(services, project, info)
+    changed = schema.config_hash != project.schema_hash
     if not project.watermark and info.task_number > LARGE and schema.kind == "classification":
         _read_sample(services, project_id, schema)
     report = SyncReport(full=changed or reconcile or not project.watermark, serving=info.model_version)
@@ -70,38 +70,34 @@ def sync_project(services: Services, project_id: int, *, reconcile: bool = False
         _read_changes(services, project, schema, report)
     _compare_counts(services, project_id, schema, info, report)
     now = services.store.clock()
+    # The hash comes last: a reading that was cut off leaves answers of the old label config, and is done again.
     fields: dict[str, Any] = {"watermark": _text(mark), "synced_at": now, "title": info.title, "problem": ""}
+    fields["schema_hash"] = schema.config_hash
     if report.full:
         fields["reconciled_at"] = now
+    if changed and project.version:
+        # Before the hash, so that it is never forgotten.
+        projects.request_round(services.store, project_id, "the label config changed", at_once=True)
     projects.finish_sync(services.store, project, fields)
     if report.tasks or report.labels or report.deleted:
         log.info("project %s: sync found %s", project_id, asdict(report))
     return report
 
 
-def _schema(services: Services, project: Project, info: ProjectInfo) -> tuple[TaskSchema, bool]:
+def _schema(services: Services, project: Project, info: ProjectInfo) -> TaskSchema:
     try:
         schema = TaskSchema.from_label_config(info.label_config, options_of(project).control)
     except LabelConfigUnsupported as error:
         projects.remember(services.store, project.id, label_config=info.label_config, problem=str(error))
         raise
-    changed = schema.config_hash != project.schema_hash
-    if changed or info.label_config != project.label_config:
-        projects.remember(services.store, project.id, label_config=info.label_config, schema_hash=schema.config_hash)
-    if changed:
-        _suit_options(services, project, schema)
-    return schema, changed
-
-
-def _suit_options(services: Services, project: Project, schema: TaskSchema) -> None:
-    """A label config that turned from classes to pairs, or back, has no use for the strategy of the other kind."""
-    pairs = "pairs" in describe(options_of(project).strategy).needs
-    if pairs != (schema.kind == "pairing"):
-        gone = ("strategy", "strategy_options", "learner")
-        kept = {name: value for name, value in project.options.items() if name not in gone}
-        suited = change_options(kept, {}, schema)
-        log.warning("project %s: the label config changed its kind; strategy %s now", project.id, suited.strategy)
-        projects.remember(services.store, project.id, options=suited.model_dump())
+    if schema.config_hash != project.schema_hash or info.label_config != project.label_config:
+        fields: dict[str, Any] = {"label_config": info.label_config}
+        suited = suited_options(project.options, schema)
+        if suited != options_of(project):
+            log.warning("project %s: the label config cannot use its options; now %s", project.id, suited)
+            fields["options"] = suited.model_dump()
+        projects.remember(services.store, project.id, **fields)
+    return schema
 
 
 def _read_sample(services: Services, project_id: int, schema: TaskSchema) -> None:

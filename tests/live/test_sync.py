@@ -165,11 +165,13 @@ def test_a_changed_label_config_is_learnt_anew(label_studio: LocalLabelStudio, t
     from tests.live.pool import CONFIG
 
     with Loop(label_studio, tmp_path, tasks=40, options={"poll_seconds": 1, "batch_size": 20}) as loop:
-        loop.wait_for_version()
+        version = loop.wait_for_version()
         answered = loop.label_batch(6)
         loop.wait_for_labels(6)
         larger = CONFIG.replace('<Choice value="grey"/>', '<Choice value="grey"/><Choice value="none"/>')
         loop.client.update_project(loop.project_id, label_config=larger)
+        # Six of a batch of twenty would not bring a round.
+        loop.wait_for_version(after=version)
         extra = next(task_id for task_id in loop.task_ids if task_id not in answered)
         schema = loop.schema
         loop.client.submit(extra, schema, ["none"])
