@@ -1,7 +1,7 @@
-"""The tables of docs/strategies.md from results of `mmal simulate`.
+"""The tables of docs/results.md from results of `mmal simulate`.
 
     python -m benchmarks.strategy_tables RESULTS.json ...                          # print
-    python -m benchmarks.strategy_tables RESULTS.json ... --into docs/strategies.md --pictures docs/images
+    python -m benchmarks.strategy_tables RESULTS.json ... --into docs/results.md --pictures docs/images
 
 With --into, what stands between the lines `<!-- results -->` and `<!-- end of results -->` is replaced, and likewise
 `<!-- pairing results -->` and `<!-- end of pairing results -->` where the files hold replays of pairing, and
@@ -36,8 +36,8 @@ def tables(comparisons: Sequence[Comparison], arm: str) -> str:
     grouped = [one for one in comparisons if one.scenario == "plain" and one.split == "grouped"]
     wanted: list[tuple[str, Sequence[Comparison], Callable[[Sequence[Comparison]], str]]] = [
         (
-            f"All {len(comparisons)} sets, scenarios and splits together: area minus random's, clear beyond two"
-            " standard errors",
+            f"All {len(comparisons)} sets, scenarios and splits together: area minus random's; in how many of them"
+            " clear, and in brackets by the corrected error",
             comparisons if len(comparisons) > 1 else [],
             lambda found: in_all(found, arm),
         ),
@@ -141,6 +141,17 @@ def put_into(document: Path, text: str, marks: tuple[str, str] = (BEGIN, END)) -
     document.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
+def marked(read: Sequence[Comparison], arm: str) -> list[tuple[str, tuple[str, str]]]:
+    """The tables of each task of which there are replays, and the marks between which they belong."""
+    tasks: dict[str, tuple[Callable[[Sequence[Comparison]], str], tuple[str, str]]] = {
+        "classification": (lambda found: tables(found, arm), (BEGIN, END)),
+        "pairing": (pairing_tables, (PAIRING_BEGIN, PAIRING_END)),
+        "retrieval": (retrieval_tables, (RETRIEVAL_BEGIN, RETRIEVAL_END)),
+    }
+    found = {task: [one for one in read if one.task == task] for task in tasks}
+    return [(make(found[task]), marks) for task, (make, marks) in tasks.items() if found[task]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", type=Path)
@@ -150,19 +161,13 @@ def main() -> None:
     parser.add_argument("--drawn", default=DRAWN, help="the arms of these curves, several apart by spaces")
     given = parser.parse_args()
     read = read_results(given.results)
-    classified = [one for one in read if one.task == "classification"]
-    paired = [one for one in read if one.task == "pairing"]
-    made = [(tables(classified, given.arm), (BEGIN, END))] if classified else []
-    made += [(pairing_tables(paired), (PAIRING_BEGIN, PAIRING_END))] if paired else []
-    retrieved = [one for one in read if one.task == "retrieval"]
-    made += [(retrieval_tables(retrieved), (RETRIEVAL_BEGIN, RETRIEVAL_END))] if retrieved else []
-    for text, marks in made:
+    for text, marks in marked(read, given.arm):
         if given.into is None:
             print(text)
         else:
             put_into(given.into, text, marks)
     if given.pictures is not None:
-        pictures(classified, given.drawn.split(), given.pictures)
+        pictures([one for one in read if one.task == "classification"], given.drawn.split(), given.pictures)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def _value(text: str) -> Any:
         return text
 
 
-# Those that the acceptance of the default names; see docs/strategies.md.
+# Those that the acceptance of the default names; see docs/results.md.
 _USUAL = ("margin", "badge", "bmmal", "typiclust", "dropquery")
 
 

@@ -53,7 +53,7 @@ class Holdout:
 def labels_saved(sizes: Sequence[int], curve: np.ndarray, goal: float) -> float:
     """Share of the labels that were not needed to reach `goal`, between sizes by a straight line; 0 when never.
 
-    Source: label-efficiency protocol of this project (docs/strategies.md): 1 - n / n_final, where the curve first
+    Source: label-efficiency protocol of this project (docs/results.md): 1 - n / n_final, where the curve first
     reaches the final accuracy of random labelling.
     """
     reached = np.flatnonzero(np.asarray(curve) >= goal)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from backend.errors import ReplayInvalid
 from backend.simulation.experiment import PROTOCOL
@@ -19,6 +20,8 @@ from backend.simulation.retrieval.experiment import PROTOCOL as RETRIEVAL_PROTOC
 
 FORMAT = "mmal simulate 1"
 DIGITS = 4
+# A difference is clear beyond this two-sided bound of Student's t for its number of seeds.
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,27 @@ YARDSTICKS: Mapping[str, Yardstick] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean paired difference in points, its standard error (NaN for one seed), and how many of ``seeds`` are > 0."""
+    """Mean paired difference in points, its standard error over seeds (NaN for one), and in how many it is > 0.
+
+    The error covers another draw of start, split and noise from the same set. Splits of one set overlap, so it is too
+    narrow for what the set was drawn from. held_out: items scored on by items of the pool, 0 where unknown. By it
+    ``sign(corrected=True)`` widens the error sqrt(1 + seeds * held_out) times, the correction of Nadeau and Bengio
+    (Machine Learning, 2003) with the pool as the training set. They derived it for training on all of it, which a
+    replay does not do, so it is a guide and no interval.
+    """
 
     mean: float
     error: float
     ahead: int
     seeds: int
+    held_out: float = 0.0
+
+    def sign(self, *, corrected: bool = False) -> int:
+        """1 where it is clearly above 0, -1 where clearly below, 0 where chance may be it."""
+        wider = np.sqrt(1.0 + self.seeds * self.held_out) if corrected else 1.0
+        # One seed has no quantile and no error, and so no clear difference.
+        bound = stdtrit(self.seeds - 1, (1.0 + CONFIDENCE) / 2.0) * wider * self.error
+        return int(self.mean > bound) - int(self.mean < -bound)
 
     def __str__(self) -> str:
         return f"{self.mean:+.1f}" if np.isnan(self.error) else f"{self.mean:+.1f} ± {self.error:.1f}"
@@ -169,7 +187,13 @@ class Comparison:
             ]
         )
         error = float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else float("nan")
-        return Difference(float(gaps.mean()), error, int((gaps > 0).sum()), len(gaps))
+        return Difference(
+            float(gaps.mean()),
+            error,
+            int((gaps > 0).sum()),
+            len(gaps),
+            self.scored_on / self.pool if self.pool else 0.0,
+        )
 
     def saved(self, arm: str) -> float:
         """Share of the labels not needed to reach the reference's final headline; 0 where never reached."""

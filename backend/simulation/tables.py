@@ -8,8 +8,11 @@ import numpy as np
 
 from backend.simulation.results import ArmResult, Comparison, Difference
 
-# Paired differences within this many standard errors are told as ties.
-CLEAR = 2.0
+# What ± is in every table.
+_ERRORS = (
+    "differences are paired by seed, points ± standard error over seeds, which covers another draw of start, split"
+    " and noise from this set and not another set"
+)
 
 
 def _standing(one: Comparison, arm: str) -> list[str]:
@@ -180,8 +183,9 @@ def against(comparisons: Sequence[Comparison], arm: str) -> str:
 
 
 def in_all(comparisons: Sequence[Comparison], arm: str) -> str:
-    """Arms over all sets, scenarios and splits at once: where they are clearly above and clearly below random (beyond
-    ``CLEAR`` standard errors) of those they were run in, and how far ``arm`` is ahead; the best mean first."""
+    """Arms over all sets, scenarios and splits at once: in how many they are clearly above and clearly below random
+    (``Difference.sign``; in brackets by the corrected error) of those they were run in, and how far ``arm`` is ahead;
+    the best mean first."""
     lines = []
     for own in dict.fromkeys(own for one in comparisons for own in one.arms):
         run = [one for one in comparisons if own in one.arms]
@@ -202,10 +206,11 @@ def in_all(comparisons: Sequence[Comparison], arm: str) -> str:
 
 
 def _counted(differences: Sequence[Difference]) -> list[str]:
-    """The mean of differences, and how many of them are clearly above and clearly below nothing."""
+    """The mean of differences, how many are clearly above nothing and how many clearly below; in brackets, by the
+    corrected error."""
     mean = np.mean([difference.mean for difference in differences])
-    clear = (sum(_clear(sign * d.mean, d.error) for d in differences) for sign in (1, -1))
-    return [f"{mean:+.1f}", *map(str, clear)]
+    signs, corrected = ([d.sign(corrected=wider) for d in differences] for wider in (False, True))
+    return [f"{mean:+.1f}", *(f"{signs.count(sign)} ({corrected.count(sign)})" for sign in (1, -1))]
 
 
 def savings(comparisons: Sequence[Comparison]) -> str:
@@ -278,7 +283,7 @@ def _said(one: Comparison) -> str:
     return (
         f"{one.classes} classes, about {one.pool} items in the pool, {one.scored_on} scored on,"
         f" {one.n_labels[0]} to {one.n_labels[-1]} labels, {len(one.arms['random'].seeds)} seeds. AULC: mean accuracy"
-        " over the curve; differences are paired by seed, points ± standard error; ECE in percent.\n"
+        f" over the curve; {_ERRORS}; ECE in percent.\n"
     )
 
 
@@ -286,8 +291,8 @@ def _said_of_several(one: Comparison) -> str:
     return (
         f"{one.classes} labels, about {one.pool} items in the pool, {one.scored_on} scored on, {one.n_labels[0]} to"
         f" {one.n_labels[-1]} labelled items, {len(one.arms['random'].seeds)} seeds. AULC: mean over the curve of the"
-        " average precision, averaged over labels; all right: share of the items with every label right; differences"
-        " are paired by seed, points ± standard error; NLL and ECE of single yes-no answers, ECE in percent.\n"
+        " average precision, averaged over labels; all right: share of the items with every label right;"
+        f" {_ERRORS}; NLL and ECE of single yes-no answers, ECE in percent.\n"
     )
 
 
@@ -296,7 +301,7 @@ def _said_of_pairing(one: Comparison) -> str:
     return (
         f"About {one.pool} pairs hidden in the pools, {one.scored_on} scored on, {one.n_labels[0]} to"
         f" {one.n_labels[-1]} questions, the first {one.n_labels[0]} the same random ones for all, {seeds} seeds."
-        " AULC: mean recall@1 over the curve, both ways; differences are paired by seed, points ± standard error."
+        f" AULC: mean recall@1 over the curve, both ways; {_ERRORS}."
         " Ranks: median place of the true counterpart when a question was asked.\n"
     )
 
@@ -306,7 +311,7 @@ def _said_of_retrieval(one: Comparison) -> str:
         f"{one.classes} labels, about {one.pool} pairs in the pool, {one.scored_on} scored on, {one.n_labels[0]} to"
         f" {one.n_labels[-1]} labelled pairs, the first {one.n_labels[0]} the same random ones for all,"
         f" {len(one.arms['random'].seeds)} seeds. AULC: mean over the curve of mAP@all, both ways; by label: averaged"
-        " over the queries of each label first; differences are paired by seed, points ± standard error.\n"
+        f" over the queries of each label first; {_ERRORS}.\n"
     )
 
 
@@ -331,7 +336,7 @@ def advice(one: Comparison, *, default: str = "auto") -> list[str]:
         f" in the mean of {one.n_labels[0]} to {one.n_labels[-1]} labels, ahead in {gain.ahead} of {gain.seeds}"
         f" replays, {100 * one.saved(best):.0f}% of the labels saved. The best of several looks better than it is."
     ]
-    if not _clear(gain.mean, gain.error):
+    if gain.sign() < 1:
         said = [
             f"On {one.title}: no strategy was clearly better than random; the best, {_named(best)}, was {gain} points"
             " ahead, which may be chance."
@@ -340,21 +345,17 @@ def advice(one: Comparison, *, default: str = "auto") -> list[str]:
     for arm in one.ranking():
         if arm not in (best, "random"):
             gap = one.difference(best, arm)
-            if not _clear(gap.mean, gap.error):
+            if gap.sign() < 1:
                 ties.append(arm)
     if ties:
         said.append(f"Not to be told apart from it at this number of seeds: {', '.join(map(_named, ties))}.")
     if default in one.arms and best != default:
         gap = one.difference(best, default)
-        if _clear(gap.mean, gap.error):
+        if gap.sign() > 0:
             said.append(f"It was clearly ahead of the default, {_named(default)}: by {gap} points.")
         else:
             said.append(f"The default, {_named(default)}, is {gap} points behind, within the noise: leave it.")
     return said
-
-
-def _clear(mean: float, error: float) -> bool:
-    return bool(not np.isnan(error) and mean > CLEAR * error)
 
 
 def _named(arm: str) -> str:

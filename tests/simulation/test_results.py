@@ -157,9 +157,34 @@ def test_over_all_places_clear_leads_and_clear_losses_are_counted() -> None:
     noisy = replace(plain, scenario="noisy", arms={arm: plain.arms[arm] for arm in ("random", "auto")})
     lines = [line.strip("| ").split(" | ") for line in in_all([plain, noisy], "auto").splitlines()[2:]]
     assert [line[0] for line in lines] == ["`auto`", "`random`", "`above`", "`below`"]
-    assert lines[0][1:6] == ["+9.4", "+9.4", "0", "0", "2"]
-    assert lines[2][1:] == ["+10.0", "+10.0", "1", "0", "1", "-0.6", "0", "0"]
-    assert lines[3][1:] == ["-10.0", "-10.0", "0", "1", "1", "+19.4", "1", "0"]
+    nothing = "0 (0)"
+    assert lines[0][1:6] == ["+9.4", "+9.4", nothing, nothing, "2"]
+    assert lines[2][1:] == ["+10.0", "+10.0", "1 (1)", nothing, "1", "-0.6", nothing, nothing]
+    # 19.4 is beyond two standard errors, and not beyond the 4.3 that three seeds ask for.
+    assert lines[3][1:] == ["-10.0", "-10.0", nothing, "1 (1)", "1", "+19.4", nothing, nothing]
+
+
+def test_a_difference_is_clear_beyond_the_quantile_of_student_for_its_seeds() -> None:
+    # Two-sided 95%: 2.262 standard errors with ten seeds, 2.776 with five.
+    for seeds, bound in ((10, 2.262), (5, 2.776)):
+        for sign in (1, -1):
+            assert Difference(sign * (bound + 0.01), 1.0, 0, seeds).sign() == sign
+            assert Difference(sign * (bound - 0.01), 1.0, 0, seeds).sign() == 0
+    assert Difference(9.0, float("nan"), 1, 1).sign() == 0
+    assert Difference(0.0, 0.0, 0, 10).sign() == 0
+
+
+def test_the_corrected_error_grows_with_the_seeds_and_with_the_share_held_out() -> None:
+    # Variance s² (1/10 + 1/3) instead of s² / 10: 2.08 times the error.
+    for gap, sign in ((2.262 * 2.09, 1), (2.262 * 2.07, 0)):
+        assert Difference(gap, 1.0, 10, 10, held_out=1 / 3).sign(corrected=True) == sign
+        assert Difference(gap, 1.0, 10, 10, held_out=1 / 3).sign() == 1
+        assert Difference(gap, 1.0, 10, 10).sign(corrected=True) == 1
+
+
+def test_what_a_difference_is_corrected_by_is_what_was_held_out_of_the_pool() -> None:
+    one = replace(comparison(better=BETTER), pool=90, scored_on=30)
+    assert one.difference("better").held_out == pytest.approx(1 / 3)
 
 
 def test_advice_names_the_best_and_what_cannot_be_told_from_it() -> None:

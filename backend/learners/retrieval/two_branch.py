@@ -69,7 +69,7 @@ class TwoBranchHead:
     branch.
 
     The pair space is computed from unlabelled pairs as well: an image and its text belong together whether or not
-    somebody named their classes, which helps most while labels are few (docs/strategies.md has figures).
+    somebody named their classes, which helps most while labels are few (docs/results.md has figures).
     ``pairs="labelled"`` leaves them out.
 
     Ours. The parts: multinomial logistic regression; unit length by an added axis as in Bachrach et al., RecSys 2014.
