@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Under CI and without a terminal pip's bars are noise; on a terminal they are the progress.
 PIP_FLAGS := --disable-pip-version-check $(if $(CI),-q,)
 
-.PHONY: help browser services demo test test-quick test-team fuzz lint audit bench install label-studio clean
+.PHONY: help browser services demo test test-quick test-team test-containers fuzz lint audit bench install label-studio clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,10 @@ test-team: install label-studio browser services ## the live tests on PostgreSQL
 
 test-quick: install services ## the tests that start no Label Studio
 	$(BIN)/pytest -n 2 -m "not live and not slow"
+
+test-containers: install ## docker-compose.yml in a container engine; needs `docker compose` and what it pulls
+	docker build --tag mmal-backend .
+	$(BIN)/pytest -v tests/containers
 
 fuzz: install ## many more requests to every route than the tests send; CASES=2000
 	MMAL_FUZZ_CASES=$(or $(CASES),2000) $(BIN)/pytest -q tests/server/test_fuzzing.py tests/labelstudio/test_any_json.py

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.errors import ConfigurationError
+
+# Names that Label Studio, which asks Django's URLValidator, sends webhooks to.
+_LABEL = r"(?!-)[a-z0-9\u00a1-\uffff-]{1,63}(?<!-)"
+_TOP = r"(?!-)(?:[a-z\u00a1-\uffff-]{2,63}|xn--[a-z0-9]{1,59})(?<!-)"
+_NAME = re.compile(rf"localhost|(?:{_LABEL}\.)+{_TOP}\.?", re.IGNORECASE)
+
+
+def takes_webhooks(host: str) -> bool:
+    """Return whether Label Studio accepts a webhook to this host: localhost, an IP address or a full name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return _NAME.fullmatch(host) is not None
+    return True
 
 
 class Settings(BaseSettings):
@@ -114,6 +130,16 @@ class Settings(BaseSettings):
             raise ValueError("the address must not carry a user name or password; tokens have settings of their own")
         return url
 
+    @field_validator("public_url")
+    @classmethod
+    def _takes_a_webhook(cls, url: str) -> str:
+        if url and not takes_webhooks(urlsplit(url).hostname or ""):
+            raise ValueError(
+                "Label Studio sends webhooks to localhost, an IP address or a name with a dot and no underscore; "
+                "in a container network give the web process an alias such as mmal.internal"
+            )
+        return url
+
     @property
     def backend_url(self) -> str:
         """Address that is written into Label Studio."""
@@ -133,19 +159,24 @@ class Settings(BaseSettings):
         """(variable, value in force, default, meaning) of every setting; secrets masked."""
         rows = []
         for name, field in type(self).model_fields.items():
-            alias = field.validation_alias
-            variable = str(alias.choices[0] if isinstance(alias, AliasChoices) else alias or f"MMAL_{name.upper()}")
             value = getattr(self, name)
             default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
             rows.append(
                 (
-                    variable,
+                    _variable(name),
                     without_credentials(str(value if value is not None else "")),
                     "" if default is None else str(default),
                     field.description or "",
                 )
             )
         return rows
+
+
+def _variable(name: str) -> str:
+    """The environment variable of a field; a name that is one already stays."""
+    field = Settings.model_fields.get(name)
+    alias = field.validation_alias if field else name
+    return str(alias.choices[0] if isinstance(alias, AliasChoices) else alias or f"MMAL_{name.upper()}")
 
 
 @lru_cache
@@ -161,7 +192,7 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         lines = [
-            f"{'.'.join(map(str, e['loc']))} = {without_credentials(str(e['input']))!r}: {e['msg']}"
+            f"{_variable(str(e['loc'][0]))} = {without_credentials(str(e['input']))!r}: {e['msg']}"
             for e in error.errors()
         ]
         # Without the cause, which quotes the values as they are.

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from tests import team_servers
+
+CONTAINERS = Path(__file__).parent / "containers"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Tests of containers run where they are named only: they need an engine and images that `make test` does not."""
+    named = any(
+        CONTAINERS in [path, *path.parents] for path in (Path(word.split("::")[0]).resolve() for word in config.args)
+    )
+    return True if collection_path == CONTAINERS and not named else None
 
 
 def pytest_unconfigure() -> None:

@@ -18,7 +18,7 @@ import pytest
 from backend.errors import CredentialsMissing
 from backend.labelstudio.allowed_addresses import environment_allowing
 from backend.server.authentication import check_exposure
-from backend.settings import Settings
+from backend.settings import Settings, takes_webhooks
 from tests.container_files import (
     COMPOSE,
     REPOSITORY,
@@ -198,6 +198,8 @@ def test_the_image_has_what_the_compose_file_asks_for() -> None:
     (data,) = arguments("VOLUME")
     assert variables["MMAL_DATA_DIR"] == data == SERVICES["web"]["volumes"][0].split(":")[1]
     assert variables["PORT"] == arguments("EXPOSE")[0]
-    assert SERVICES["web"]["environment"]["MMAL_PUBLIC_URL"] == f"http://web:{variables['PORT']}"
+    (alias,) = SERVICES["web"]["networks"]["studio"]["aliases"]
+    assert takes_webhooks(alias)
+    assert SERVICES["web"]["environment"]["MMAL_PUBLIC_URL"] == f"http://{alias}:{variables['PORT']}"
     # The file system is read-only but for the volume and /tmp.
     assert variables["HOME"] in SERVICES["web"]["tmpfs"]

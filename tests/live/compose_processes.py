@@ -149,10 +149,16 @@ class ComposeProcesses:
             given |= {"LABEL_STUDIO_BASE_DATA_DIR": str(self._place(name)), **environment_allowing(LOOPBACK)}
         return {**of_this_machine, **given}
 
+    def _aliases(self, name: str) -> list[str]:
+        networks = self.services[name]["networks"]
+        joined = networks.values() if isinstance(networks, dict) else ()
+        return [alias for network in joined for alias in network.get("aliases", ())]
+
     def _local(self, name: str, text: str) -> str:
         for other, port in PORTS.items():
             here = f"127.0.0.1:{self.ports[other]}"
-            text = text.replace(f"@{other}:{port}", f"@{here}").replace(f"//{other}:{port}", f"//{here}")
+            for host in (other, *self._aliases(other)):
+                text = text.replace(f"@{host}:{port}", f"@{here}").replace(f"//{host}:{port}", f"//{here}")
             if other == name:
                 text = text.replace(f"localhost:{port}", here)
             if text == str(port):

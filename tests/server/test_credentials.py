@@ -80,6 +80,16 @@ def test_addresses_carry_no_password_and_the_refusal_does_not_quote_it(
     assert "s3cret" not in str(caught.value) and caught.value.__cause__ is None
 
 
+def test_an_address_that_label_studio_sends_no_webhook_to_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MMAL_PUBLIC_URL", "http://web:9090")
+    load_settings.cache_clear()
+    with pytest.raises(ConfigurationError, match=r"MMAL_PUBLIC_URL.*http://web:9090.*mmal\.internal"):
+        load_settings()
+    load_settings.cache_clear()
+
+
 # --- admin API and metrics --------------------------------------------------------------------------------------
 
 
