@@ -17,6 +17,14 @@ from backend.labelstudio.session import Session, in_chunks
 _IMPORT_TIMEOUT = 600.0
 _TASKS_AN_IMPORT = 2500
 _ANSWER_ATTEMPTS = 5
+# By the annotations themselves: the counts of a task lag behind while predictions are imported.
+_UNTOUCHED = {
+    "conjunction": "and",
+    "items": [
+        {"filter": "filter:tasks:annotations_ids", "operator": "empty", "type": "List", "value": True},
+        {"filter": "filter:tasks:draft_exists", "operator": "equal", "type": "Boolean", "value": False},
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,18 @@ class LabelStudio(Publishing, Connections):
         """Delete tasks with all that belongs to them."""
         self._bulk_action(project_id, "delete_tasks", task_ids)
 
+    def delete_untouched_tasks(self, project_id: int, task_ids: Iterable[int]) -> set[int]:
+        """Delete those of these tasks that hold no annotation, no skip and nobody's draft; tells which are gone.
+
+        Label Studio looks itself, in the call that deletes, so what was saved up to then stays. Who merely has a task
+        open is in no answer of its API: whatever they save afterwards is refused.
+        """
+        wanted = set(task_ids)
+        found = self.tasks_with_annotations(project_id, wanted)
+        unanswered = [task_id for task_id, task in found.items() if not task.annotations]
+        self._bulk_action(project_id, "delete_tasks", unanswered, _UNTOUCHED)
+        return wanted - self.tasks_by_id(project_id, wanted).keys()
+
     def delete_annotations_of(self, project_id: int, task_ids: Iterable[int]) -> None:
         """Delete all annotations and drafts of the given tasks."""
         self._bulk_action(project_id, "delete_tasks_annotations", task_ids)
@@ -134,7 +154,9 @@ class LabelStudio(Publishing, Connections):
         """Delete all predictions of the given tasks, whoever made them."""
         self._bulk_action(project_id, "delete_tasks_predictions", task_ids)
 
-    def _bulk_action(self, project_id: int, action: str, task_ids: Iterable[int]) -> None:
+    def _bulk_action(
+        self, project_id: int, action: str, task_ids: Iterable[int], filters: Mapping[str, Any] | None = None
+    ) -> None:
         included = sorted(set(task_ids))
         if not included:
             return  # Label Studio reads an empty list as "all tasks"
@@ -142,7 +164,7 @@ class LabelStudio(Publishing, Connections):
             "POST",
             "/api/dm/actions/",
             params={"id": action, "project": project_id},
-            body={"selectedItems": {"all": False, "included": included}},
+            body={"selectedItems": {"all": False, "included": included}, **({"filters": filters} if filters else {})},
             timeout=_IMPORT_TIMEOUT,
         )
 

@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +17,7 @@ from backend.errors import LabelStudioRefused, LabelStudioUnreachable, ProjectNo
 from backend.labelstudio.annotations import read_answer, resolve_label
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.local_server import Account, LocalLabelStudio, free_port
+from backend.labelstudio.records import TaskSnapshot
 from backend.labelstudio.schema import REASON_KEY, TaskSchema
 from tests.team_servers import ON_POSTGRESQL, shared_postgres
 
@@ -244,6 +245,32 @@ def test_bulk_actions_on_no_tasks_touch_no_task(client: LabelStudio, make_projec
     client.write_field(project.id, [], REASON_KEY, "x")
     assert client.project(project.id).task_number == 3
     assert all(REASON_KEY not in s.data for s in client.iter_tasks(project.id))
+
+
+def test_a_task_that_somebody_worked_on_is_not_deleted_as_untouched(
+    client: LabelStudio, make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(8)
+    answered, skipped, drafted, late, late_draft, first, second, _ = ids = sorted(client.task_ids(project.id))
+
+    def draft(task_id: int) -> None:
+        client.http.request("POST", f"/api/tasks/{task_id}/drafts", body={"result": [], "lead_time": 1.0})
+
+    client.submit(answered, SCHEMA, ["cat"])
+    client.skip(skipped)
+    draft(drafted)
+    look = client.tasks_with_annotations
+
+    def look_and_be_overtaken(project_id: int, wanted: Iterable[int]) -> dict[int, TaskSnapshot]:
+        found = look(project_id, wanted)
+        client.submit(late, SCHEMA, ["dog"])
+        draft(late_draft)
+        return found
+
+    monkeypatch.setattr(client, "tasks_with_annotations", look_and_be_overtaken)
+    assert client.delete_untouched_tasks(project.id, ids[:-1]) == {first, second}
+    assert client.task_ids(project.id) == set(ids) - {first, second}
+    assert [len(s.annotations or ()) for s in look(project.id, [answered, skipped, late]).values()] == [1, 1, 1]
 
 
 def test_a_skip_alone_leaves_the_task_unlabelled(client: LabelStudio, make_project: MakeProject) -> None:

@@ -11,7 +11,7 @@ from backend.labelstudio.local_server import LocalLabelStudio
 from backend.labelstudio.pair_answers import answer_regions
 from backend.labelstudio.pair_tasks import NONE, UNSURE
 from backend.rounds.connecting import set_options
-from backend.store import catalogue
+from backend.store import catalogue, projects
 from backend.strategies import strategy_names
 from tests.live.backend_process import wait_for
 from tests.live.conftest import REPOSITORY
@@ -149,6 +149,41 @@ def test_several_counterparts_of_one_question_become_several_pairs(
         assert set(right) <= mine()
         loop.client.update_annotation(made["id"], result=answer_regions(loop.schema, right[0]))
         wait_for("the answer with fewer ticks", lambda: right[1] not in mine() and right[0] in mine())
+
+
+def test_a_question_answered_while_a_round_withdraws_it_keeps_its_answer(
+    label_studio: LocalLabelStudio, tmp_path: Path
+) -> None:
+    options = {**OPTIONS, "audit_share": 0.5, "batch_size": 20, "strategy": "pair_random"}
+    with PairingLoop(label_studio, tmp_path, config("image_text_pairing"), items=10, options=options) as loop:
+        version = loop.wait_for_version()
+        # Once one of a couple is answered with the other, the question about the other is needed no more.
+        asked, couples = {q.item: q for q in loop.questions()}, []
+        while len(couples) < 2:
+            couples.append(next((q, asked[c]) for q in asked.values() for c in q.candidates if c in asked))
+            for question in couples[-1]:
+                del asked[question.item]
+        names = catalogue.items(loop.services.store, loop.project_id, [idle.item for _, idle in couples])
+        for answered, idle in couples:
+            regions = answer_regions(loop.schema, names[idle.item].item_id)
+            loop.client.create_annotation(answered.task_id, regions)
+        loop.wait_for_answers(2)
+        overtaken, withdrawn = (idle.task_id for _, idle in couples)
+        loop.backend.stop("worker")
+        loop.backend.environment["MMAL_HOLD_AT"] = "fitted"
+        loop.backend.start("worker")
+        projects.request_round(loop.services.store, loop.project_id, "the test")
+        wait_for("the round to have read the answers", lambda: (loop.backend.data_dir / "held").exists())
+        loop.client.create_annotation(overtaken, answer_regions(loop.schema, UNSURE))
+        (loop.backend.data_dir / "held").unlink()
+        loop.wait_for_version(after=version)
+        left = loop.client.tasks_with_annotations(loop.project_id, [overtaken, withdrawn])
+        assert {task_id: len(task.annotations or ()) for task_id, task in left.items()} == {overtaken: 1}
+
+        def kinds() -> dict[int, str]:
+            return {q.task_id: q.answer for q in loop.questions() if q.task_id in (overtaken, withdrawn)}
+
+        wait_for("the late answer", lambda: kinds() == {overtaken: "unsure", withdrawn: "withdrawn"})
 
 
 @pytest.mark.parametrize("point", ["selected", "made", "asked", "imported", "switched"])

@@ -47,6 +47,16 @@ def test_about_the_wanted_share_of_what_arrives_is_asked_about_and_all_is_judged
     assert {q.why for q in found.choice.questions} == {"random", "uncovered"}
 
 
+def test_every_rate_and_control_share_that_the_options_accept_is_one_a_round_can_keep() -> None:
+    arrays, asked = waiting(4, 2), pair_up(2)
+    for share in (0.0, 0.1, 0.3):
+        stored: dict[str, Any] = {}
+        for percent in range(1, 101):
+            found = judge(arrays, asked, stored, stream_rate=percent / 100, audit_share=share)
+            assert len(found.judged) == 4
+            stored = found.stream
+
+
 def test_after_the_warm_up_far_items_with_narrow_margins_are_the_ones_asked_about() -> None:
     found = judge(waiting(400, 380), pair_up(20), stream_rate=0.1)
     told = [q.figures for q in found.choice.questions if q.why == "uncovered"]

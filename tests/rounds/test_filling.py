@@ -76,6 +76,36 @@ def test_csv_json_and_plain_lines_give_texts_with_the_ids_they_name(services: Se
     }
 
 
+def test_breaks_inside_a_text_are_part_of_it_and_end_no_line(
+    services: Services, tmp_path: Path
+) -> None:
+    unusual = "one\u2028two\x0bthree\x85four"
+    lines = tmp_path / "t.jsonl"
+    lines.write_text(json.dumps({"id": "a", "text": unusual}, ensure_ascii=False) + "\r\n", newline="")
+    add_items(services, 1, texts=lines)
+    csv = tmp_path / "t.csv"
+    csv.write_text(f'id,text\r\nb,"one\ntwo"\r\nc,"one\r\ntwo"\r\nd,{unusual}\r\n', newline="")
+    assert add_items(services, 1, texts=csv).given == 3
+    plain = tmp_path / "t.txt"
+    plain.write_text(f"{unusual}\r\nsecond\r\n", newline="")
+    assert add_items(services, 1, texts=plain).given == 2
+    assert contents(services, "text:a", "text:b", "text:c", "text:d", "text:1", "text:2") == {
+        "text:a": unusual,
+        "text:b": "one\ntwo",
+        "text:c": "one\r\ntwo",
+        "text:d": unusual,
+        "text:1": unusual,
+        "text:2": "second",
+    }
+
+
+def test_a_number_is_an_id_and_zero_is_one_too(services: Services, tmp_path: Path) -> None:
+    add_items(
+        services, 1, texts=write(tmp_path / "t.jsonl", [{"id": 0, "text": "first"}, {"id": 1, "text": "second"}])
+    )
+    assert contents(services, "text:0", "text:1") == {"text:0": "first", "text:1": "second"}
+
+
 def test_adding_twice_changes_nothing_and_a_new_content_is_embedded_again(services: Services, tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", [{"id": "1", "text": "old"}])
     assert add_items(services, 1, texts=path).changed == 1
@@ -114,6 +144,10 @@ def test_bad_items_are_refused_by_name_and_nothing_is_added(
 def test_files_that_cannot_be_read_are_named(services: Services, tmp_path: Path) -> None:
     broken = tmp_path / "t.jsonl"
     broken.write_text("{")
+    number = tmp_path / "t.json"
+    number.write_text("7")
+    long = tmp_path / "t.csv"
+    long.write_text(f"image\ndata:image/png;base64,{'A' * 200_000}\n")
     (tmp_path / "t.xls").write_bytes(b"\xd0\xcf")
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -121,6 +155,8 @@ def test_files_that_cannot_be_read_are_named(services: Services, tmp_path: Path)
     for given, words in (
         ({"texts": tmp_path / "missing.csv"}, "missing.csv cannot be read"),
         ({"texts": broken}, "not JSON"),
+        ({"texts": number}, "t.json, line 1: '7' is no object"),
+        ({"images": long}, "t.csv: not CSV .field larger than field limit.*JSON lines"),
         ({"texts": tmp_path / "t.xls"}, "unknown kind of file|cannot be read"),
         ({"images": folder}, "broken.png cannot be shown"),
     ):

@@ -94,20 +94,28 @@ def find_tasks(services: Services, project_id: int, keys: Iterable[str]) -> dict
         elif key in wanted:
             found[key] = task_id
     if doubled:
-        log.warning("project %s: %d questions had two tasks; the younger ones are deleted", project_id, len(doubled))
-        services.label_studio.delete_tasks(project_id, doubled)
+        deleted = services.label_studio.delete_untouched_tasks(project_id, doubled)
+        log.warning(
+            "project %s: %d questions had two tasks; %d younger ones that nobody had touched are deleted",
+            project_id,
+            len(doubled),
+            len(deleted),
+        )
     return found
 
 
 def withdraw(services: Services, project_id: int, questions: Sequence[PairQueryRow]) -> None:
-    """Delete the tasks of questions that nobody has answered and nobody needs answered any more."""
-    ids = [q.task_id for q in questions if q.task_id]
-    services.label_studio.delete_tasks(project_id, ids)
-    tasks.drop(services.store, project_id, ids)
+    """Delete the tasks of questions that nobody needs answered any more, but for those that somebody worked on.
+
+    These stay open: an answer that came since the round read the answers is read by the next look.
+    """
+    ids = {q.task_id for q in questions if q.task_id}
+    deleted = services.label_studio.delete_untouched_tasks(project_id, ids) if ids else set()
+    tasks.drop(services.store, project_id, deleted)
     pair_queries.answered(
         services.store,
         project_id,
-        [_unanswered(q, "withdrawn", q.task_id) for q in questions],
+        [_unanswered(q, "withdrawn", q.task_id) for q in questions if not q.task_id or q.task_id in deleted],
     )
 
 

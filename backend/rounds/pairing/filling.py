@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,8 +124,12 @@ def _copy(path: Path) -> str:
 
 
 def _lines(path: Path) -> list[NewItem]:
-    lines = _read(path).splitlines()
-    return [NewItem(f"text:{n}", "text", line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+    return [NewItem(f"text:{n}", "text", line.strip()) for n, line in _numbered(_read(path)) if line.strip()]
+
+
+def _numbered(text: str) -> Iterator[tuple[int, str]]:
+    # Not by splitlines, which also cuts at breaks inside a text, such as U+2028.
+    return enumerate(io.StringIO(text, newline=None), 1)
 
 
 def _table(path: Path, modality: str) -> list[NewItem]:
@@ -136,31 +141,38 @@ def _table(path: Path, modality: str) -> list[NewItem]:
             raise CatalogueInvalid(
                 f"{path}, line {line}: no {' or '.join(CONTENT_FIELDS[modality])} with content. Every line needs one"
             )
-        name = str(row.get("id") or line).strip()
+        given = row.get("id")
+        name = str(line if given in (None, "") else given).strip()
         items.append(NewItem(f"{modality}:{name}", modality, content.strip()))
     return items
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    text = _read(path)
-    if path.suffix == ".csv":
-        yield from enumerate(csv.DictReader(text.splitlines()), 1)
-        return
-    if path.suffix not in (".json", ".jsonl"):
+    if path.suffix not in (".csv", ".json", ".jsonl"):
         raise CatalogueInvalid(f"{path}: unknown kind of file. Give .csv, .jsonl or .json (for texts also .txt)")
-    lines: Iterable[tuple[int, str]] = enumerate(text.splitlines(), 1)
+    text = _read(path)
     try:
-        loaded = (
-            enumerate(json.loads(text), 1)
-            if path.suffix == ".json"
-            else ((n, json.loads(line)) for n, line in lines if line.strip())
-        )
-        for number, row in loaded:
+        for number, row in {".csv": _csv_rows, ".json": _json_rows, ".jsonl": _json_lines}[path.suffix](text):
             if not isinstance(row, Mapping):
                 raise CatalogueInvalid(f'{path}, line {number}: {str(row)[:60]!r} is no object such as {{"id": ...}}')
             yield number, row
+    except csv.Error as error:
+        raise CatalogueInvalid(f"{path}: not CSV ({error}). Write it as JSON lines, one object a line") from None
     except json.JSONDecodeError as error:
         raise CatalogueInvalid(f"{path}: not JSON ({error}). Write one object a line, or a list of them") from None
+
+
+def _csv_rows(text: str) -> Iterator[tuple[int, Any]]:
+    return enumerate(csv.DictReader(io.StringIO(text, newline="")), 1)
+
+
+def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
+    loaded = json.loads(text)
+    return enumerate(loaded if isinstance(loaded, list) else [loaded], 1)
+
+
+def _json_lines(text: str) -> Iterator[tuple[int, Any]]:
+    return ((number, json.loads(line)) for number, line in _numbered(text) if line.strip())
 
 
 def _check_ids(services: Services, project_id: int, items: Sequence[NewItem]) -> None:
@@ -178,6 +190,7 @@ def _check_ids(services: Services, project_id: int, items: Sequence[NewItem]) ->
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        # Bytes, because text mode would change line ends inside the quotes of a CSV.
+        return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CatalogueInvalid(f"{path} cannot be read: {error}. Give the path of a UTF-8 file") from None

@@ -51,7 +51,7 @@ def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, pro
     rounds.reach(store, opened.id, "saved", head=str(path.relative_to(store.data_dir)))
     progress("fitted")
 
-    unfinished = _unfinished(services, project_id, asked, settled, one_to_one=options.one_to_one)
+    unfinished = _unfinished(services, project_id, asked, settled, options)
     if by_item:
         progress.counts["waiting"] = _choose_of_stream(services, opened, arrays, head, settled, asked, schema)
     else:
@@ -66,7 +66,7 @@ def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, pro
 
     progress.counts["asked"] = ask(services, schema, project_id, opened.version, progress)
     progress("asked")
-    places = _places(services, opened, settled)
+    places = _places(services, opened, settled, options)
     progress.counts |= {"queue": len(places), "batch": sum(place.role != "reserve" for place in places)}
     # Most arrivals of a stream ask nothing: the order in force is as good as it was.
     as_before = by_item and all(place.role == "reserve" for place in places)
@@ -109,25 +109,28 @@ def settled_pairs(
 
 
 def _unfinished(
-    services: Services, project_id: int, asked: Sequence[PairQueryRow], settled: Settled, *, one_to_one: bool
+    services: Services, project_id: int, asked: Sequence[PairQueryRow], settled: Settled, options: ProjectOptions
 ) -> list[PairQueryRow]:
-    """Open questions of rounds that were cut off, which count into this batch; those no longer needed are withdrawn.
-
-    A question is no longer needed once its item got the only counterpart it has through another one.
-    """
+    """Open questions of rounds that were cut off, which count into this batch; idle ones are withdrawn."""
     published = {r.number for r in rounds.of_project(services.store, project_id, "published")}
     still_open = [q for q in asked if q.answer == "open"]
-    idle = [q for q in still_open if one_to_one and q.item in settled.paired and q.purpose != CONFLICT]
-    withdraw(services, project_id, idle)
-    gone = {q.key for q in idle}
-    return [q for q in still_open if q.key not in gone and q.round_number not in published]
+    idle = _idle(still_open, settled, options)
+    withdraw(services, project_id, [q for q in still_open if q.key in idle])
+    return [q for q in still_open if q.key not in idle and q.round_number not in published]
 
 
-def _places(services: Services, opened: Round, settled: Settled) -> list[Place]:
+def _idle(questions: Sequence[PairQueryRow], settled: Settled, options: ProjectOptions) -> set[str]:
+    """Keys of those whose item got the only counterpart it has through another question."""
+    paired = settled.paired if options.one_to_one else set()
+    return {q.key for q in questions if q.item in paired and q.purpose != CONFLICT}
+
+
+def _places(services: Services, opened: Round, settled: Settled, options: ProjectOptions) -> list[Place]:
     """The questions nobody has answered: conflicts first, then the batch of this round, then older ones."""
-    still_open = [
-        q for q in pair_queries.every(services.store, opened.project_id) if q.answer == "open" and q.task_id
-    ]
+    asked = [q for q in pair_queries.every(services.store, opened.project_id) if q.answer == "open" and q.task_id]
+    # Somebody may be working on one that was not withdrawn for that; it is not served to others.
+    idle = _idle(asked, settled, options)
+    still_open = [q for q in asked if q.key not in idle]
     published = {r.number for r in rounds.of_project(services.store, opened.project_id, "published")}
     fresh = [q for q in still_open if q.round_number not in published]
     fresh.sort(key=lambda q: (q.purpose != CONFLICT, _shuffled(opened, q)))

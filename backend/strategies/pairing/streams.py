@@ -256,7 +256,8 @@ class ItemStream:
         by_modality: bool = True,
         seed: int = 0,
     ) -> None:
-        if not (factor >= 1.0 and 0.0 < rate <= 1.0 / factor):
+        # Whoever takes 1 / rate as factor means that very rate, though their product may be a bit above 1.
+        if not (factor >= 1.0 and rate > 0.0 and rate * factor <= 1.0 + 1e-12):
             raise InvalidOption(
                 f"rate is {rate} and factor {factor}; factor must be 1 or more and rate above 0, at most 1 / factor"
             )
