@@ -76,9 +76,7 @@ def test_csv_json_and_plain_lines_give_texts_with_the_ids_they_name(services: Se
     }
 
 
-def test_breaks_inside_a_text_are_part_of_it_and_end_no_line(
-    services: Services, tmp_path: Path
-) -> None:
+def test_breaks_inside_a_text_are_part_of_it_and_end_no_line(services: Services, tmp_path: Path) -> None:
     unusual = "one\u2028two\x0bthree\x85four"
     lines = tmp_path / "t.jsonl"
     lines.write_text(json.dumps({"id": "a", "text": unusual}, ensure_ascii=False) + "\r\n", newline="")

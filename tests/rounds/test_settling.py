@@ -39,6 +39,32 @@ def test_a_partner_already_taken_is_a_conflict_and_no_overwrite() -> None:
     assert 2 in found.resting
 
 
+def test_who_answered_first_is_told_by_the_time_and_not_by_its_spelling() -> None:
+    # Label Studio drops the fraction of a whole second, and "." sorts before "Z".
+    earlier, later = "2026-01-01T10:00:00Z", "2026-01-01T10:00:00.500000Z"
+    assert later < earlier
+    asked = [question("a", 1, 101, answered_at=later), question("b", 2, 101, answered_at=earlier)]
+    assert list(settle(asked, {}, 2).pairs) == [(2, 101)]
+    elsewhere = [question("a", 1, 101, answered_at="2026-01-01T11:00:00+02:00"), *asked[1:]]
+    assert list(settle(elsewhere, {}, 2).pairs) == [(1, 101)]
+
+
+def test_a_conflict_that_nobody_decided_is_asked_again_after_a_rest() -> None:
+    claims = [question("a", 1, 101), question("b", 2, 101)]
+
+    def waits(answer: str, round_number: int, task_id: int = 7) -> bool:
+        verdict = question("c", 101, answer=answer, purpose="conflict", round_number=3, task_id=task_id)
+        [conflict] = settle([*claims, verdict], {}, round_number).conflicts
+        return conflict.waits
+
+    assert not settle(claims, {}, 3).conflicts[0].waits
+    for answer in ("skipped", "tie", "unsure", "unreadable"):
+        assert [waits(answer, n) for n in (4, 5, 6, 7)] == [True, True, False, False]
+    assert waits("open", 50)
+    assert not waits("deleted", 4)
+    assert waits("unreadable", 50, task_id=0)
+
+
 def test_many_to_many_knows_no_conflict() -> None:
     found = settle([question("a", 1, 101), question("b", 2, 101)], {}, 2, one_to_one=False)
     assert list(found.pairs) == [(1, 101), (2, 101)]

@@ -86,7 +86,7 @@ def judge_arrivals(
         if why:
             chosen[m].append((row, why, cover_of_it))
     shown = candidates_shown(asked, options)
-    questions = conflict_questions(arrays, joint, settled, asked, directions)
+    questions = conflict_questions(arrays, joint, settled, directions)
     for m, picked in chosen.items():
         items = np.array([row for row, _, _ in picked], dtype=np.int64)
         covers = np.array([cover for _, _, cover in picked])

@@ -127,7 +127,7 @@ def choose_questions(
 ) -> Choice:
     """``count`` questions by the strategy, after those that settle conflicts; fewer where nothing is left to ask."""
     joint = {m: head.embed(m, arrays.features[m]) for m in MODALITIES}
-    questions = conflict_questions(arrays, joint, settled, asked, directions)[:count]
+    questions = conflict_questions(arrays, joint, settled, directions)[:count]
     if not all(len(arrays.numbers[m]) for m in MODALITIES) or len(questions) == count:
         return Choice(questions, set())
     waiting = {q.item for q in asked if q.answer in ("open", "tie", "unreadable", "skipped")}
@@ -231,14 +231,13 @@ def conflict_questions(
     arrays: PairingArrays,
     joint: Mapping[str, np.ndarray],
     settled: Settled,
-    asked: Sequence[PairQueryRow],
     directions: Sequence[str],
 ) -> list[Question]:
-    """Questions that settle the conflicts nobody was asked about yet."""
+    """Questions that settle the conflicts, one for each that nobody is being asked about."""
     return [
         _conflict_question(arrays, joint, conflict, directions)
         for conflict in settled.conflicts
-        if not _asked_already(conflict, asked)
+        if not conflict.waits
     ]
 
 
@@ -281,8 +280,3 @@ def _similarities(
 
     query = vector(modality, item)
     return [round(float(query @ vector(other(modality), number)), 5) for number in candidates]
-
-
-def _asked_already(conflict: Conflict, asked: Sequence[PairQueryRow]) -> bool:
-    involved = {conflict.item, conflict.later.item}
-    return any(q.purpose == CONFLICT and q.item in involved and q.answer != "deleted" for q in asked)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from backend.errors import PairTaskInvalid
+from backend.labelstudio.annotations import parse_time
 from backend.labelstudio.pair_answers import PairAnswer, is_query, read_pair_annotations, read_pair_answer
 from backend.labelstudio.records import TaskSnapshot
 from backend.labelstudio.schema import CANDIDATES_KEY, TaskSchema
@@ -122,7 +123,8 @@ def _partners(numbers: Sequence[int]) -> dict[str, Any]:
 
 def _first_answered(snapshot: TaskSnapshot) -> str:
     """When the task was first answered: who came first keeps a contested item, edits notwithstanding."""
-    return min((str(a.get("created_at") or "") for a in snapshot.annotations or ()), default="")
+    moments = [parse_time(annotation.get("created_at")) for annotation in snapshot.annotations or ()]
+    return min(moments).isoformat() if moments else ""
 
 
 def _keep_written(services: Services, project_id: int, answers: Sequence[PairAnswer]) -> None:

@@ -7,13 +7,15 @@ followed from it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from backend.labelstudio.annotations import parse_time
 from backend.store.tables import PairQueryRow
 
 CONFLICT = "conflict"
 ANSWERED = frozenset({"pick", "written"})
-# Rounds for which an item is not asked about again after "none of these": by then the model has other guesses.
+# Rounds for which an item is not asked about again after "none of these": by then the model has other guesses. A
+# conflict that nobody decided rests as long.
 COOL_DOWN = 3
 
 
@@ -22,11 +24,13 @@ class Conflict:
     """Two questions with the same answer, where an item may have one counterpart only.
 
     item : the partner both claim; earlier, later : the questions, in the order they were answered
+    waits : somebody is being asked which of the two it is, or was lately and did not decide
     """
 
     item: int
     earlier: PairQueryRow
     later: PairQueryRow
+    waits: bool = False
 
 
 @dataclass
@@ -63,7 +67,8 @@ def settle(
     asked = list(questions)
     verdicts = {q.item: q for q in asked if q.purpose == CONFLICT and q.answer in ANSWERED | {"none"}}
     claims = sorted(
-        (q for q in asked if q.purpose != CONFLICT and q.answer in ANSWERED), key=lambda q: (q.answered_at, q.key)
+        (q for q in asked if q.purpose != CONFLICT and q.answer in ANSWERED),
+        key=lambda q: (parse_time(q.answered_at), q.key),
     )
     holder: dict[int, PairQueryRow] = {}
     for question in claims:
@@ -83,7 +88,17 @@ def settle(
             found.refused.setdefault(question.item, set()).update(question.candidates)
             if question.round_number > round_number - COOL_DOWN:
                 found.resting.add(question.item)
+    waiting = {q.item for q in asked if q.purpose == CONFLICT and _waits(q, round_number)}
+    found.conflicts = [replace(c, waits=not waiting.isdisjoint((c.item, c.later.item))) for c in found.conflicts]
     return found
+
+
+def _waits(question: PairQueryRow, round_number: int) -> bool:
+    """The question of a conflict may still be answered, or was not decided so lately that asking again is no use."""
+    if question.answer == "open" or (question.answer == "unreadable" and not question.task_id):
+        # Without a task it is one that cannot be shown.
+        return True
+    return question.answer != "deleted" and question.round_number > round_number - COOL_DOWN
 
 
 def _partners(question: PairQueryRow, written: Mapping[str, int], one_to_one: bool) -> list[int]:

@@ -1,0 +1,93 @@
+"""What annotations of questions come to in the store, without Label Studio."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from backend.labelstudio.pair_answers import answer_regions
+from backend.labelstudio.pair_tasks import UNSURE, PairItem, query_task
+from backend.labelstudio.records import TaskSnapshot
+from backend.labelstudio.schema import TaskSchema
+from backend.rounds.creating import TEMPLATES
+from backend.rounds.pairing.reading import read_answers, remember_tasks
+from backend.rounds.pairing.settling import settle
+from backend.rounds.services import Services
+from backend.settings import Settings
+from backend.store import catalogue, pair_queries, projects
+from backend.store.catalogue import NewItem
+
+CONFIG = (TEMPLATES / "image_text_pairing" / "config.xml").read_text()
+SCHEMA = TaskSchema.from_label_config(CONFIG)
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    """A store in which project 1 has the images 1 and 2, the text 3, and a question about each image."""
+    found = Services(Settings(data_dir=tmp_path / "data", label_studio_api_key=SecretStr("none")))
+    projects.remember(found.store, 1, label_config=CONFIG, state="attached")
+    items = [
+        NewItem("image:a", "image", "a.png"),
+        NewItem("image:b", "image", "b.png"),
+        NewItem("text:t", "text", "t"),
+    ]
+    catalogue.add(found.store, 1, items)
+    pair_queries.choose(
+        found.store,
+        1,
+        [
+            {"key": task(n).data["query_key"], "round_number": 1, "modality": "image", "item": n, "candidates": [3]}
+            for n in (1, 2)
+        ],
+    )
+    return found
+
+
+def task(number: int, *answers: tuple[str, str]) -> TaskSnapshot:
+    """The task of the question about an image, with (created at, choice) of each annotation."""
+    annotations: list[dict[str, Any]] = [
+        {"id": 10 * number + n, "created_at": at, "completed_by": n, "result": answer_regions(SCHEMA, choice)}
+        for n, (at, choice) in enumerate(answers)
+    ]
+    data = query_task(
+        SCHEMA,
+        modality="image",
+        query=PairItem(f"image:{'ab'[number - 1]}", "x.png"),
+        candidates=[PairItem("text:t", "t")],
+        similarities=[0.5],
+        model_version="v",
+        round_number=1,
+    )
+    return TaskSnapshot(number, data, datetime.now(UTC), tuple(annotations))
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "first"),
+    [
+        (["10:00:00.500000Z"], ["10:00:00Z"], 2),
+        (["10:00:00.000001Z"], ["10:00:00.500000Z"], 1),
+        (["10:00:00Z"], ["11:30:00+02:00"], 2),
+        (["10:00:01Z", "10:00:00.250000Z", "10:00:00Z"], ["10:00:00.100000Z"], 1),
+    ],
+)
+def test_who_answered_first_keeps_the_partner_however_the_time_is_spelled(
+    services: Services, of_a: list[str], of_b: list[str], first: int
+) -> None:
+    snapshots = [task(n, *((f"2026-01-01T{at}", "text:t") for at in times)) for n, times in ((1, of_a), (2, of_b))]
+    remember_tasks(services, 1, SCHEMA, snapshots)
+    assert read_answers(services, 1, SCHEMA, snapshots) == 2
+    asked = pair_queries.every(services.store, 1)
+    assert list(settle(asked, {}, 2).pairs) == [(first, 3)]
+
+
+def test_an_answer_that_says_nothing_of_the_partner_pairs_nothing(services: Services) -> None:
+    snapshots = [task(1, ("2026-01-01T10:00:00Z", UNSURE)), task(2)]
+    remember_tasks(services, 1, SCHEMA, snapshots)
+    read_answers(services, 1, SCHEMA, snapshots)
+    asked = pair_queries.every(services.store, 1)
+    assert [q.answer for q in asked] == ["unsure", "open"]
+    assert not settle(asked, {}, 2).pairs
