@@ -50,8 +50,10 @@ class Ascmr(LabelledStrategy):
     The paper's text was not at hand: formulas come from a reader's notes, the authors' code does not run. Ours are:
     anchors in place of batch mates, the variance floor, ranks, the temper T (both match probabilities are taken of
     Gaussians with T-fold variances or as ln p / T), the weight on A_S, the solvers, the reduction to ``dimensions``,
-    ``conflict_cap``. ``compat="note"`` keeps the noted formulas: attention in the batch, relu variances, T = 1,
-    I = alpha (|Sigma_v| + |Sigma_t|) + 1 - p. The authors' results are not reproduced by either.
+    ``conflict_cap``. ``compat="note"`` keeps the noted formulas: attention in the batch, relu variances, T = 1 unless
+    given, I = alpha (|Sigma_v| + |Sigma_t|) + 1 - p, no pair left out for its conflict, A_S in all dimensions. Ours
+    there too: embeddings of mean square 1, the floor, the loss in two means, F (the noted objective weighs A_S by
+    nothing), solvers, ``candidates``. The authors' results are not reproduced by either.
 
     Parts: image_uncertainty, text_uncertainty, conflict, density: shares of the unlabelled pairs below; worth and
     penalty: what the pick adds to F and takes from it, the rest of the batch given; rank_alone: its rank by I;
@@ -86,17 +88,26 @@ class Ascmr(LabelledStrategy):
     dimensions: int = option(32, "principal directions that likeness is taken in", low=1, high=4096)
     steps: int = option(200, "training steps of the selector at most", low=1, high=100_000)
     sample_rows: int = option(20_000, "pairs the selector learns from at most", low=100)
-    compat: str = option("none", "note: the formulas as noted from the paper", choices=("none", "note"))
+    compat: str = option(
+        "none",
+        "note: the formulas as noted from the paper; conflict_cap and dimensions are not looked at then",
+        choices=("none", "note"),
+    )
+
+    @property
+    def _noted(self) -> bool:
+        return self.compat == "note"
 
     def _pick(
         self, pool: Pool, count: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         features = {name: pool.features[name] for name in MODALITIES}
         present = {name: present_rows(matrix) for name, matrix in features.items()}
-        settings = self._settings(features["image"].shape[1])
+        width = features["image"].shape[1]
+        settings, dimensions = self._settings(width), width if self._noted else self.dimensions
         complete = np.flatnonzero(present["image"] & present["text"])
         selector = Selector.trained(features, complete, settings, int(rng.integers(2**32)))
-        scores = score_pool(selector, features, dimensions=self.dimensions, temper=settings.temper)
+        scores = score_pool(selector, features, dimensions=dimensions, temper=settings.temper)
         information, shares = self._information(scores, present, ~pool.labelled, settings.temper)
         calm = self._calm(pool.unlabelled, shares["conflict"], count)
         candidates, most_left_out = self._candidates(calm, information[calm], count)
@@ -115,12 +126,11 @@ class Ascmr(LabelledStrategy):
         return picks, utilities, {**parts, **{name: np.full(count, value) for name, value in whole.items()}}
 
     def _settings(self, width: int) -> SelectorSettings:
-        noted = self.compat == "note"
-        temper = self.temper or (1.0 if noted else max(width / 4.0, 1.0))
+        temper = self.temper or (1.0 if self._noted else max(width / 4.0, 1.0))
         return SelectorSettings(
             temper=temper,
-            divergence=1.0 if noted else 1.0 / width,
-            form="note" if noted else "clean",
+            divergence=1.0 if self._noted else 1.0 / width,
+            form="note" if self._noted else "clean",
             steps=self.steps,
             sample_rows=self.sample_rows,
         )
@@ -140,7 +150,7 @@ class Ascmr(LabelledStrategy):
             "text_uncertainty": _share_below(scores.text_size, among & text, text, 0.0),
             "conflict": _share_below(-scores.log_match, among & both, both, 0.5),
         }
-        if self.compat == "note":
+        if self._noted:
             # Lengths of an absent side mean nothing, and nothing matches it.
             sizes = image * scores.image_size + text * scores.text_size
             blend = self.alpha * sizes - both * np.expm1(scores.log_match / temper)
@@ -153,8 +163,8 @@ class Ascmr(LabelledStrategy):
         return blend / most if most > 0 else blend, shares
 
     def _calm(self, unlabelled: np.ndarray, conflict: np.ndarray, count: int) -> np.ndarray:
-        """The unlabelled rows but those in most conflict, ``count`` at least; ascending."""
-        allowed = len(unlabelled) - int(self.conflict_cap * len(unlabelled))
+        """The unlabelled rows but those in most conflict, ``count`` at least; ascending. As noted, all of them."""
+        allowed = len(unlabelled) - int((0.0 if self._noted else self.conflict_cap) * len(unlabelled))
         calm = np.argsort(conflict[unlabelled], kind="stable")[: max(allowed, count)]
         return np.sort(unlabelled[calm])
 

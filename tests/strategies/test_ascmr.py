@@ -171,6 +171,15 @@ def test_the_temper_used_is_told():
     assert set(pick(pairs(), compat="note").parts["temper"]) == {1.0}
 
 
+def test_as_noted_the_pairs_in_most_conflict_are_picked_and_density_is_taken_in_all_dimensions():
+    pool = pairs()
+    # With T = 1 most p underflow. Without lengths and density the score is 1 - p: the worst matches come first.
+    parts = pick(pool, compat="note", temper=8.0, alpha=0.0, density_weight=0.0).parts
+    np.testing.assert_allclose(np.sort(parts["conflict"]), 1 - (np.arange(20)[::-1] + 0.5) / len(pool.unlabelled))
+    for options in ({"conflict_cap": 0.5}, {"dimensions": 2}):
+        np.testing.assert_array_equal(pick(pool, compat="note", **options).indices, pick(pool, compat="note").indices)
+
+
 def test_labels_are_not_looked_at():
     pool = pairs()
     other = Pool(pool.features, pool.labelled, np.where(pool.labelled, 0, -1), 8)

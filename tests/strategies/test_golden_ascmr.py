@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backend.strategies.ascmr import Ascmr
 from backend.strategies.kernels import ascmr_code as code
 from backend.strategies.kernels import ascmr_heads as heads
 from backend.strategies.kernels import gaussian_match as match
 from backend.strategies.kernels.allocation import frank_wolfe, greedy_allocation, improved, objective
 from backend.strategies.kernels.density import MatchKernel, TableKernel, mean_similarity, reference_density
 from backend.strategies.kernels.gaussian_match import Gaussians
+from backend.strategies.kernels.selector_scores import PoolScores
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -174,6 +176,16 @@ def test_match_probabilities_as_noted(e, sides):
 def test_informativeness_as_noted(e, sides):
     found = match.informativeness(*sides, alpha=float(e["alpha"]), floor=float(e["eps"]))
     np.testing.assert_allclose(found, e["info"], **exactly)
+
+
+def test_the_strategy_takes_the_noted_score_over_its_maximum(e, sides):
+    scores = PoolScores(
+        *(side.sizes() for side in sides), e["log_p_pair"], MatchKernel.of(Gaussians(e["mu_z"], e["var_z"] + 1.0))
+    )
+    everyone = np.ones(len(e["info"]), dtype=bool)
+    noted = Ascmr(compat="note", alpha=float(e["alpha"]))
+    found, _ = noted._information(scores, {"image": everyone, "text": everyone}, everyone, temper=1.0)
+    np.testing.assert_allclose(found, e["info"] / e["info"].max(), **exactly)
 
 
 def test_fusion_and_density_as_noted(e, sides):
