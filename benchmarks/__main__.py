@@ -8,6 +8,7 @@ import sys
 # Module and arguments; each takes minutes at most on two cores.
 BENCHMARKS = (
     ("benchmarks.server_latency", ()),
+    ("benchmarks.encoder_speed", ("--items", "64", "--repeats", "1", "--compared", "16")),
     ("benchmarks.loop_latency", ("--tasks", "1000")),
     ("benchmarks.catalogue_loop", ("--items", "2000")),
     ("benchmarks.faults", ("errors", "--minutes", "1", "--tasks", "300")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from backend.encoders.devices import no_memory, usable_device
 from backend.encoders.precision import bf16_is_safe, has_native_bf16
+from backend.encoders.preparation import PicturePreparation
 from backend.encoders.spec import SETTING, EncoderSpec, checkpoint_path, encoder_id
 from backend.encoders.torchvision_repair import import_torchvision
 from backend.errors import EncoderCheckpointInvalid, EncoderFailed, EncoderUnavailable
 
-_IMAGE_BATCH = {"cpu": 32, "cuda": 256}
-_TEXT_BATCH = {"cpu": 64, "cuda": 512}
+log = logging.getLogger(__name__)
+
+_BATCH = {"cpu": {"image": 32, "text": 64}, "cuda": {"image": 256, "text": 512}}
 _PROBE_TEXTS = ("a photo of a small cat", "Two steam engines at the old station, about 1930", "7")
 
 
@@ -30,7 +34,7 @@ class _Towers:
     """The parts of a loaded model that encoding needs; ``modules`` are what has to move to the device."""
 
     modules: tuple[nn.Module, ...]
-    prepare: Callable[[Image.Image], Tensor]
+    prepare: PicturePreparation
     tokenize: Callable[[Sequence[str]], Tensor]
     image: Callable[[Tensor], Tensor]
     text: Callable[[Tensor], Tensor]
@@ -38,19 +42,28 @@ class _Towers:
 
 
 class OpenClipEncoder:
-    """Batched encoding with an open_clip model (see ``door.Encoder``)."""
+    """Batched encoding with an open_clip model (see ``door.Encoder``).
+
+    Attributes
+    ----------
+    device : where the towers are
+    bf16 : modality -> whether its tower computes in half precision
+    batch : modality -> items that pass the tower at once; halved where the device's memory does not hold as many
+    prepare : pictures -> batches for ``run``
+    """
 
     def __init__(self, identifier: str, towers: _Towers, device: torch.device) -> None:
         self._towers = towers
-        self._device = device
+        self.device = device
+        self.prepare = towers.prepare
+        self.batch = dict(_BATCH.get(device.type, _BATCH["cpu"]))
         # Fast tokenizers are not reentrant ("Already borrowed").
         self._tokenizing = threading.Lock()
-        images = torch.stack([towers.prepare(image) for image in _probe_images()])
-        ids = towers.tokenize(_PROBE_TEXTS)
-        probes = {"image": self._to_device(images), "text": ids.to(device)}
+        pictures = _probe_images()
+        inputs = {"image": next(self.prepare.batches(pictures, len(pictures))), "text": self.tokenize(_PROBE_TEXTS)}
+        probes = {modality: self._to_device(modality, batch) for modality, batch in inputs.items()}
         native = has_native_bf16(device)
-        safe = {name: native and bf16_is_safe(getattr(towers, name), probe, device) for name, probe in probes.items()}
-        self.bf16: Mapping[str, bool] = MappingProxyType(safe)
+        self.bf16 = {m: native and bf16_is_safe(getattr(towers, m), probe, device) for m, probe in probes.items()}
         with torch.inference_mode():
             dims = {name: int(getattr(towers, name)(probe[:1]).shape[1]) for name, probe in probes.items()}
         self.id = identifier
@@ -64,12 +77,14 @@ class OpenClipEncoder:
         ------
         EncoderFailed
             A vector is not finite or has no direction.
+        EncoderUnavailable
+            The device has no memory left.
         """
         rows = np.empty((len(images), self.dims["image"]), dtype=np.float32)
-        size = _IMAGE_BATCH.get(self._device.type, 32)
-        for start in range(0, len(images), size):
-            batch = [self._towers.prepare(image.convert("RGB")) for image in images[start : start + size]]
-            rows[start : start + len(batch)] = self._encode("image", self._to_device(torch.stack(batch)))
+        start = 0
+        for batch in self.prepare.batches(images, self.batch["image"]):
+            rows[start : start + len(batch)] = self.run("image", batch)
+            start += len(batch)
         return rows
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -77,30 +92,58 @@ class OpenClipEncoder:
 
         Raises
         ------
-        EncoderFailed
-            A vector is not finite or has no direction.
+        EncoderFailed, EncoderUnavailable
+            As for images.
         """
         rows = np.empty((len(texts), self.dims["text"]), dtype=np.float32)
-        size = _TEXT_BATCH.get(self._device.type, 64)
+        size = self.batch["text"]
         # Texts of like length together: a batch costs as much as its longest text.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
-            with self._tokenizing:
-                ids = self._towers.tokenize([texts[index] for index in chosen])
-            rows[chosen] = self._encode("text", ids.to(self._device))
+            rows[chosen] = self.run("text", self.tokenize([texts[index] for index in chosen]))
         return rows
 
-    def _to_device(self, images: Tensor) -> Tensor:
-        return images.to(self._device, memory_format=torch.channels_last)
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Return the (n, length) token ids that ``run`` takes."""
+        with self._tokenizing:
+            return self._towers.tokenize(texts)
 
-    def _encode(self, modality: str, batch: Tensor) -> np.ndarray:
+    def run(self, modality: str, inputs: Tensor) -> np.ndarray:
+        """Return the unit rows of prepared pictures or token ids, in smaller batches where memory runs out."""
+        rows: list[np.ndarray] = []
+        done = 0
+        while done < len(inputs):
+            part = inputs[done : done + self.batch[modality]]
+            try:
+                rows.append(self._encode(modality, part))
+                done += len(part)
+                continue
+            except torch.OutOfMemoryError as error:
+                if len(part) == 1:
+                    raise no_memory(self.device, f"for one {modality} of encoder {self.id}") from error
+            # Only here, after the error is gone, nothing holds the failed batch any more.
+            torch.cuda.empty_cache()
+            self.batch[modality] = max(1, len(part) // 2)
+            log.warning(
+                "%s has no memory for %d %ss at once: %d from now on",
+                self.device,
+                len(part),
+                modality,
+                self.batch[modality],
+            )
+        return np.concatenate(rows) if rows else np.empty((0, self.dims[modality]), dtype=np.float32)
+
+    def _to_device(self, modality: str, inputs: Tensor) -> Tensor:
+        return self.prepare.pixels(inputs, self.device) if modality == "image" else inputs.to(self.device)
+
+    def _encode(self, modality: str, inputs: Tensor) -> np.ndarray:
         tower = getattr(self._towers, modality)
         with (
             torch.inference_mode(),
-            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.bf16[modality]),
+            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16[modality]),
         ):
-            vectors: np.ndarray = tower(batch).float().cpu().numpy()
+            vectors: np.ndarray = tower(self._to_device(modality, inputs)).float().cpu().numpy()
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not (np.isfinite(norms).all() and (norms > 0).all()):
             raise EncoderFailed(
@@ -112,14 +155,17 @@ class OpenClipEncoder:
 
 def load(spec: EncoderSpec, *, device: str, cache_dir: Path | None) -> OpenClipEncoder:
     """Build the encoder that the parsed specification names (see ``door.load_encoder``)."""
-    target = _device(device)
+    target = usable_device(device)
     identifier = encoder_id(spec.text)
     import_torchvision()
     towers = _packaged_towers() if spec.kind == "packaged" else _open_clip_towers(spec, cache_dir)
-    for module in towers.modules:
-        module.requires_grad_(False)
-        module.to(device=target, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return OpenClipEncoder(identifier, towers, target)
+    try:
+        for module in towers.modules:
+            module.requires_grad_(False)
+            module.to(device=target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return OpenClipEncoder(identifier, towers, target)
+    except torch.OutOfMemoryError as error:
+        raise no_memory(target, f"for encoder {identifier}") from error
 
 
 def _packaged_towers() -> _Towers:
@@ -129,7 +175,7 @@ def _packaged_towers() -> _Towers:
     image = packaged.image_trunk(model)
     return _Towers(
         modules=(image, model.text),
-        prepare=packaged.packaged_preprocess(),
+        prepare=PicturePreparation(packaged.packaged_preprocess()),
         tokenize=packaged.packaged_tokenizer(),
         image=image,
         text=packaged.text_trunk(model),
@@ -151,7 +197,7 @@ def _open_clip_towers(spec: EncoderSpec, cache_dir: Path | None) -> _Towers:
     model.eval()
     return _Towers(
         modules=(model,),
-        prepare=prepare,
+        prepare=PicturePreparation(prepare),
         tokenize=lambda texts: tokenizer(list(texts)),
         image=model.encode_image,
         text=model.encode_text,
@@ -186,19 +232,6 @@ def _not_loaded(spec: EncoderSpec, error: Exception) -> EncoderCheckpointInvalid
         "into its cache, name a local checkpoint (open_clip:NAME:/path), or use 'packaged', which needs no "
         "network."
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise EncoderUnavailable(
-            f"device={name!r} cannot be used: {str(error).splitlines()[0]}. Use 'auto' or 'cpu'."
-        ) from error
-    return device
 
 
 def _probe_images() -> list[Image.Image]:

@@ -49,6 +49,15 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
             ) from error
 
 
+def pixels_in(data: bytes) -> int:
+    """Return the pixels that the header tells of, without decoding; 0 where it cannot be read."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_known_formats()) as image:
+            return image.width * image.height
+    except Exception:  # of many kinds, as in decode_image, which says what is wrong
+        return 0
+
+
 @cache
 def _known_formats() -> tuple[str, ...]:
     Image.init()  # readers register themselves late, and some builds lack one

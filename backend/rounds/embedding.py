@@ -18,9 +18,10 @@ from PIL.Image import Image
 from backend import logs
 from backend.errors import EncoderFailed, MediaError
 from backend.labelstudio.media import MediaFetcher
-from backend.labelstudio.pictures import decode_image
+from backend.labelstudio.pictures import decode_image, pixels_in
 from backend.rounds import measures
 from backend.rounds.services import Services
+from backend.settings import Settings
 from backend.store import catalogue, notes, tasks
 from backend.store.vectors import VectorStore
 
@@ -123,7 +124,7 @@ def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Cont
                 contents[digest], digest_of[content.key] = data, digest
     fresh = {digest: contents[digest] for digest in contents.keys() - vectors.known("image", contents)}
     problems: dict[str, str] = {}
-    for decoded in _decoded(fresh, services.settings.max_image_pixels, problems):
+    for decoded in _decoded(fresh, services.settings, problems):
         problems |= _encode("image", services.encoder.encode_images, vectors, decoded, services.settings.encode_batch)
     for key, digest in digest_of.items():
         problem = problems.get(digest, "")
@@ -131,17 +132,33 @@ def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Cont
     return outcome
 
 
-def _decoded(contents: dict[str, bytes], max_pixels: int, problems: dict[str, str]) -> Iterator[dict[str, Image]]:
-    """Decode in portions of hardly more pixels than one picture may have: many large ones would fill the memory."""
-    portion: dict[str, Image] = {}
+def _decoded(contents: dict[str, bytes], settings: Settings, problems: dict[str, str]) -> Iterator[dict[str, Image]]:
+    """Decode in parallel, a portion at a time: many large pictures at once would fill the memory."""
+
+    def decode(data: bytes) -> tuple[Image | None, str]:
+        try:
+            return decode_image(data, settings.max_image_pixels), ""
+        except MediaError as error:
+            return None, str(error)
+
+    with ThreadPoolExecutor(settings.fetch_threads) as pool:
+        for portion in _portions(contents, settings.max_image_pixels):
+            decoded: dict[str, Image] = {}
+            for digest, (image, problem) in zip(portion, pool.map(decode, portion.values()), strict=True):
+                if image is None:
+                    problems[digest] = problem
+                else:
+                    decoded[digest] = image
+            yield decoded
+
+
+def _portions(contents: dict[str, bytes], max_pixels: int) -> Iterator[dict[str, bytes]]:
+    """Cut into portions of hardly more pixels than one picture may have."""
+    portion: dict[str, bytes] = {}
     pixels = 0
     for digest, data in contents.items():
-        try:
-            portion[digest] = decode_image(data, max_pixels)
-        except MediaError as error:
-            problems[digest] = str(error)
-            continue
-        pixels += portion[digest].width * portion[digest].height
+        portion[digest] = data
+        pixels += pixels_in(data)
         if pixels >= max_pixels:
             yield portion
             portion, pixels = {}, 0

@@ -16,24 +16,7 @@ from PIL import Image
 from backend import errors
 from backend.encoders import encoder_id, load_encoder
 from backend.encoders.spec import parse_spec
-from backend.encoders.torchvision_repair import import_torchvision
-
-MODEL = "ViT-S-32-alt"
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state dict of a small open_clip model with seeded weights."""
-    import_torchvision()
-    import open_clip
-
-    torch.set_num_threads(2)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        model = open_clip.create_model(MODEL, pretrained=None)
-    path = tmp_path_factory.mktemp("weights") / "small.pt"
-    torch.save(model.state_dict(), path)
-    return path
+from tests.encoders.conftest import MODEL
 
 
 def test_the_three_forms_are_read() -> None:
@@ -96,10 +79,10 @@ def test_id_follows_a_checkpoint_that_is_overwritten(tmp_path: Path) -> None:
     assert encoder_id(f"open_clip:{MODEL}:{path}") != first
 
 
-def test_local_checkpoint_encodes_as_open_clip_itself_does(checkpoint: Path) -> None:
+def test_local_checkpoint_encodes_as_open_clip_itself_does(checkpoint: Path, device: str) -> None:
     import open_clip
 
-    encoder = load_encoder(f"open_clip:{MODEL}:{checkpoint}", device="cpu")
+    encoder = load_encoder(f"open_clip:{MODEL}:{checkpoint}", device=device)
     encoder.bf16 = {"image": False, "text": False}  # type: ignore[attr-defined]
     model, _, prepare = open_clip.create_model_and_transforms(MODEL, pretrained=str(checkpoint))
     tokenizer = open_clip.get_tokenizer(MODEL)
@@ -145,11 +128,6 @@ def test_hub_weights_without_a_hub_name_the_way_out(monkeypatch: pytest.MonkeyPa
     with pytest.raises(errors.EncoderUnavailable) as caught:
         load_encoder("open_clip:ViT-B-32/openai", cache_dir=tmp_path)
     assert "MMAL_ENCODER='open_clip:ViT-B-32/openai'" in str(caught.value) and "packaged" in str(caught.value)
-
-
-def test_device_that_is_not_there_is_unavailable() -> None:
-    with pytest.raises(errors.EncoderUnavailable, match="nonsense"):
-        load_encoder("packaged", device="nonsense")
 
 
 def test_missing_package_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

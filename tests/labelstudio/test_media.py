@@ -22,7 +22,7 @@ from PIL import Image
 
 from backend import errors
 from backend.labelstudio.media import MediaFetcher
-from backend.labelstudio.pictures import decode_image
+from backend.labelstudio.pictures import decode_image, pixels_in
 from tests.labelstudio.loopback_site import Site, body, redirect
 
 TOKEN = {"Authorization": "Bearer secret-token"}
@@ -460,6 +460,12 @@ def test_bytes_that_are_no_picture_are_named_so(data: bytes) -> None:
     with pytest.raises(errors.MediaNotAnImage) as caught:
         decode_image(data, 10_000)
     assert ("web page" in str(caught.value)) == data.startswith(b"<!DOCTYPE")
+
+
+def test_pixels_are_counted_from_the_header_alone() -> None:
+    assert pixels_in(png_with_size(9000, 8000)) == 72_000_000
+    assert pixels_in(encoded(Image.new("L", (30, 20)), "JPEG")[:-10]) == 600
+    assert pixels_in(b"hello") == pixels_in(b"") == 0
 
 
 @settings(max_examples=120, deadline=None)
