@@ -88,7 +88,7 @@ class Settings(BaseSettings):
         description="packaged, open_clip:NAME/PRETRAINED, open_clip:NAME:/path/to/file, import:module:function.",
     )
     device: str = Field("auto", description="Device of the encoder: auto, cpu, cuda, cuda:1.")
-    encode_batch: int = Field(32, ge=1, description="Images and texts a call of the encoder.")
+    encode_batch: int = Field(32, ge=1, description="Images and texts a call of the encoder; 256 suits a GPU.")
     local_files_root: Path | None = Field(
         None,
         description="Folder from which /data/local-files/ is read directly; empty: fetched from Label Studio.",
@@ -100,7 +100,7 @@ class Settings(BaseSettings):
         "",
         description="Hosts (name or name:port) and networks media may be fetched from though they are not public.",
     )
-    fetch_threads: int = Field(8, ge=1, description="Parallel media downloads.")
+    fetch_threads: int = Field(8, ge=1, description="Parallel media downloads, and pictures decoded at once.")
     lease_seconds: float = Field(30.0, gt=0, description="A round whose heartbeat is older than this is taken over.")
     pulse_seconds: float = Field(0.5, gt=0, description="How often the worker looks for something to do.")
     pulse_file: Path | None = Field(
