@@ -146,6 +146,11 @@ class Settings(BaseSettings):
         return (self.public_url or f"http://localhost:{self.port}").rstrip("/")
 
     @property
+    def basic_auth(self) -> tuple[str, str] | None:
+        """User name and password of this backend; None where it asks for none."""
+        return (self.basic_auth_user, self.basic_auth_pass.get_secret_value()) if self.basic_auth_user else None
+
+    @property
     def store_url(self) -> str:
         """SQLAlchemy address of the store."""
         return self.database_url or f"sqlite:///{self.sqlite_file}"

@@ -34,6 +34,9 @@ def main() -> int:
     options.pop("strategy_options", None)
     if given.batch_size:
         options["batch_size"] = given.batch_size
+    # It asks with what is sent, and fills in a blank password only.
+    user = {"basic_auth_user": backend.basic_auth_user, "basic_auth_pass": ""}
+    credentials = {"auth_method": "BASIC_AUTH", **user} if backend.auth_method == "BASIC_AUTH" else {}
     try:
         # All three of url, project and title must be sent each time.
         studio.ml.update(
@@ -43,6 +46,7 @@ def main() -> int:
             title=backend.title,
             # Text, because the settings page cannot show an object.
             extra_params=json.dumps(options),
+            **credentials,
         )
     except ApiError as error:
         print(f"refused: {error.body}", file=sys.stderr)

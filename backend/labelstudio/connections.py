@@ -81,7 +81,12 @@ class Connections:
         options: Mapping[str, Any] | None = None,
         basic_auth: tuple[str, str] | None = None,
     ) -> MLBackend:
-        """Change a connection. Label Studio calls /setup with the new values before it stores them."""
+        """Change a connection. Label Studio calls /setup with the new values before it stores them.
+
+        Of the authentication, which must be among them, it fills in a password left blank by the one it has.
+        """
+        if basic_auth is None and backend.auth_method == "BASIC_AUTH":
+            basic_auth = (backend.basic_auth_user, "")
         body = _backend_body(
             backend.url if url is None else url,
             backend.title if title is None else title,

@@ -84,7 +84,7 @@ def attach(
     backend_url : address at which Label Studio reaches this backend
     events_secret : sent back with every event as `Authorization: Bearer <secret>`
     options : written to the connection's extra parameters when they differ; None leaves them alone
-    basic_auth : user and password of this backend; None, or an empty user, when it asks for none
+    basic_auth : user and password of this backend; None when it asks for none
 
     Raises
     ------
@@ -97,8 +97,7 @@ def attach(
         changes.append(f"sampling set to {SAMPLING}")
     try:
         webhook = _events_webhook(client, project_id, backend_url, events_secret, changes)
-        auth = basic_auth if basic_auth and basic_auth[0] else None
-        backend = _connection(client, project_id, backend_url, options, auth, changes)
+        backend = _connection(client, project_id, backend_url, options, basic_auth, changes)
     except LabelStudioRefused as refused:
         raise _with_remedy(refused, backend_url) from refused
     if client.project(project_id).model_version == backend.title:

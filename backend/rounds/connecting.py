@@ -196,7 +196,7 @@ def _attach(services: Services, project_id: int, take_over: bool) -> Project:
         settings.backend_url,
         notes.events_secret(store),
         options=shown_options(options_of(project)),
-        basic_auth=(settings.basic_auth_user, settings.basic_auth_pass.get_secret_value()),
+        basic_auth=settings.basic_auth,
     )
     projects.record_success(store, project_id)
     return projects.remember(store, project_id, state="attached", problem="", title=info.title)

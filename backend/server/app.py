@@ -33,16 +33,21 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or load_settings()
     check_exposure(settings)
     app = Flask("mmal")
-    app.json = _GuardedJson(app)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     services = Services(settings)
-    app.extensions["mmal"] = (services, Answerer(services))
-    app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]
-    app.after_request(note_request)
-    app.before_request(require_credentials)
+    equip(app, (services, Answerer(services)))
     app.register_blueprint(protocol.routes)
     app.register_blueprint(admin.routes, url_prefix="/api")
     app.register_blueprint(metrics.routes)
-    refusals.register(app)
     app.config["VERSION"] = __version__
     return app
+
+
+def equip(app: Flask, shared: tuple[Services, Answerer]) -> None:
+    """Give an application what each of ours has: credentials, limits, request ids and figures, refusals in words."""
+    app.extensions["mmal"] = shared
+    app.json = _GuardedJson(app)
+    app.config["MAX_CONTENT_LENGTH"] = shared[0].settings.max_request_bytes
+    app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]
+    app.after_request(note_request)
+    app.before_request(require_credentials)
+    refusals.register(app)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
+from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
@@ -13,6 +16,8 @@ from backend.server.app import create_app
 from backend.server.authentication import check_exposure
 from backend.server.opening import OpensWhenItCan
 from backend.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class OurLines(Logger):
@@ -27,8 +32,9 @@ class OurLines(Logger):
 class WebProcess(BaseApplication):
     """Gunicorn, configured by our settings and by nothing else."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, make: Callable[[Settings], Flask]) -> None:
         self.settings = settings
+        self.make = make
         super().__init__()
 
     def load_config(self) -> None:
@@ -45,6 +51,7 @@ class WebProcess(BaseApplication):
             "proc_name": "mmal-web",
             "accesslog": None,
             "errorlog": None,
+            "when_ready": _say_ready,
             "loglevel": "warning",
             "logger_class": OurLines,
             # Nobody who speaks the protocol needs more: a request line or header that does is answered with 400.
@@ -57,11 +64,15 @@ class WebProcess(BaseApplication):
 
     def load(self) -> OpensWhenItCan:
         """The application, made in each worker: connections must not cross a fork."""
-        return OpensWhenItCan(lambda: create_app(self.settings))
+        return OpensWhenItCan(lambda: self.make(self.settings))
 
 
-def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT.
+def _say_ready(server: Any) -> None:
+    log.info("listening at %s", ", ".join(map(str, server.LISTENERS)))
+
+
+def run(settings: Settings, make: Callable[[Settings], Flask] = create_app) -> None:
+    """Serve the application that `make` makes, until SIGTERM or SIGINT.
 
     Raises
     ------
@@ -70,4 +81,4 @@ def run(settings: Settings) -> None:
     """
     check_exposure(settings)
     logs.configure(settings)
-    WebProcess(settings).run()
+    WebProcess(settings, make).run()

@@ -31,8 +31,14 @@ def _body() -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _tasks(body: dict[str, Any]) -> list[dict[str, Any]]:
-    tasks = body.get("tasks") or []
+def checked_tasks(given: Any) -> list[dict[str, Any]]:
+    """The tasks of a request for predictions.
+
+    Raises
+    ------
+    RequestInvalid, RequestTooLarge
+    """
+    tasks = given or []
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise RequestInvalid('tasks is no list of objects. Send for example {"tasks": [{"id": 1, "data": {}}]}')
     if len(tasks) > MOST_TASKS:
@@ -63,7 +69,7 @@ def predict() -> ResponseReturnValue:
     """One valid result a task."""
     body = _body()
     model = MultimodalActiveLearner(body.get("project"), str(body.get("label_config") or ""), _shared())
-    return jsonify(results=model.predict(_tasks(body)))
+    return jsonify(results=model.predict(checked_tasks(body.get("tasks"))))
 
 
 @routes.post("/webhook")

@@ -47,10 +47,18 @@ def status_of(error: MmalError) -> int:
     return next((code for kind, code in STATUS if isinstance(error, kind)), 500)
 
 
+def explain(error: Exception) -> tuple[int, str]:
+    """Log a failure; its status, and the words its caller may read."""
+    if isinstance(error, MmalError):
+        # In one line: what a caller sent must not look like a line of the log.
+        log.warning("%s: %s", type(error).__name__, " ".join(str(error).split()))
+        return status_of(error), str(error)
+    log.error("request failed", exc_info=error)
+    return 500, f"The request failed; the log of the web process says why, at request_id={logs.known('request_id')}"
+
+
 def _explain(error: MmalError) -> Response:
-    # In one line: what a caller sent must not look like a line of the log.
-    log.warning("%s: %s", type(error).__name__, " ".join(str(error).split()))
-    return refusal(status_of(error), str(error), type(error).__name__)
+    return refusal(*explain(error), type(error).__name__)
 
 
 def _explain_http(error: HTTPException) -> Response:
@@ -63,9 +71,7 @@ def _explain_http(error: HTTPException) -> Response:
 
 
 def _explain_unexpected(error: Exception) -> Response:
-    log.error("request failed", exc_info=error)
-    words = f"The request failed; the log of the web process says why, at request_id={logs.known('request_id')}"
-    return refusal(500, words, "InternalError")
+    return refusal(*explain(error), "InternalError")
 
 
 def refusal(status: int, message: str, kind: str) -> Response:

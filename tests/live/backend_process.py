@@ -85,6 +85,7 @@ class BackendProcess:
             **team_addresses(data_dir),
             **(environment or {}),
         }
+        self.commands = {name: [sys.executable, "-m", "backend.cli", name] for name in ("web", "worker")}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, *names: str) -> BackendProcess:
@@ -92,7 +93,7 @@ class BackendProcess:
         for name in names or ("web", "worker"):
             with open(self.log, "ab") as log:
                 self.processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", "backend.cli", name],
+                    self.commands[name],
                     cwd=REPOSITORY, env=self.environment, stdout=log, stderr=log, start_new_session=True,
                 )  # fmt: skip
         if "web" in self.processes:
@@ -111,6 +112,7 @@ class BackendProcess:
         """A look into the store of this backend."""
         aliases = {
             "LABEL_STUDIO_URL": "label_studio_url", "LABEL_STUDIO_API_KEY": "label_studio_api_key", "PORT": "port",
+            "BASIC_AUTH_USER": "basic_auth_user", "BASIC_AUTH_PASS": "basic_auth_pass",
         }  # fmt: skip
         values: dict[str, Any] = {aliases[k]: v for k, v in self.environment.items() if k in aliases}
         values |= {k[5:].lower(): v for k, v in self.environment.items() if k.startswith("MMAL_")}

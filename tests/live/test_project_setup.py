@@ -256,6 +256,19 @@ def test_basic_auth_goes_with_every_call_but_the_events(
     assert sent["/events"] == f"Bearer {SECRET}"
 
 
+def test_a_change_of_options_leaves_the_password_to_label_studio(
+    client: LabelStudio, project: ProjectInfo, backend: RecordingBackend
+) -> None:
+    attach(client, project.id, backend.url, SECRET, basic_auth=("user", "pass"))
+    [first] = {r.headers.get("Authorization") for r in backend.received if r.path == "/setup"}
+    backend.received.clear()
+    [connection] = client.ml_backends(project.id)
+    client.update_backend(connection, options={"strategy": "margin"})
+    assert {r.headers.get("Authorization") for r in backend.received if r.path == "/setup"} == {first}
+    [connection] = client.ml_backends(project.id)
+    assert connection.options == {"strategy": "margin"}
+
+
 def test_check_names_each_thing_that_was_changed_behind_our_back(
     client: LabelStudio, project: ProjectInfo, backend: RecordingBackend
 ) -> None:

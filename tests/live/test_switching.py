@@ -19,11 +19,16 @@ from tests.live.loop import Loop
 
 pytestmark = pytest.mark.live
 
+PASSWORD = ("studio", "s3cret")
+
 
 @pytest.fixture(scope="module")
 def loop(label_studio: LocalLabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     options = {"batch_size": 10, "queue_size": 30, "poll_seconds": 1}
-    with Loop(label_studio, tmp_path_factory.mktemp("switching"), tasks=100, options=options) as loop:
+    # Behind a password: each change of the connection must leave it to Label Studio.
+    environment = dict(zip(("BASIC_AUTH_USER", "BASIC_AUTH_PASS"), PASSWORD, strict=True))
+    folder = tmp_path_factory.mktemp("switching")
+    with Loop(label_studio, folder, tasks=100, options=options, environment=environment) as loop:
         loop.wait_for_version()
         loop.label_batch(5)
         loop.wait_for_labels(5)
@@ -48,7 +53,7 @@ def by_script(loop: Loop, strategy: str) -> None:
 
 def by_admin_api(loop: Loop, strategy: str) -> None:
     url = f"{loop.backend.url}/api/projects/{loop.project_id}/options"
-    requests.patch(url, json={"strategy": strategy}, timeout=10).raise_for_status()
+    requests.patch(url, json={"strategy": strategy}, auth=PASSWORD, timeout=10).raise_for_status()
 
 
 def run_script(loop: Loop, strategy: str) -> subprocess.CompletedProcess[str]:
@@ -100,9 +105,8 @@ def test_an_unknown_name_is_refused_everywhere_with_the_list_of_what_exists(loop
     script = run_script(loop, "bold")
     assert script.returncode == 1
     assert known in script.stderr
-    answer = requests.patch(
-        f"{loop.backend.url}/api/projects/{loop.project_id}/options", json={"strategy": "bold"}, timeout=10
-    )
+    url = f"{loop.backend.url}/api/projects/{loop.project_id}/options"
+    answer = requests.patch(url, json={"strategy": "bold"}, auth=PASSWORD, timeout=10)
     assert answer.status_code == 400
     assert known in json.loads(answer.text)["detail"]
     assert loop.project.options == before

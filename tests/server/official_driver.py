@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
+from unittest.mock import patch
 
 from backend._wsgi import official_app
+from backend.rounds.answering import Answerer
 from backend.settings import load_settings
 from backend.store import events, notes
 
@@ -29,10 +32,13 @@ def main() -> None:
     replies = []
     for request in json.load(sys.stdin):
         calls.clear()
+        fault = patch.object(Answerer, "answer", side_effect=OSError("/srv/secret")) if request.get("fault") else None
         headers = {"Authorization": f"Bearer {notes.events_secret(store)}"} if request["path"] == "/events" else {}
-        answer = app.test_client().open(
-            request["path"], method=request["method"], json=request.get("body"), headers=headers
-        )
+        body = {"data": request["text"]} if "text" in request else {"json": request.get("body")}
+        with fault or nullcontext():
+            answer = app.test_client().open(
+                request["path"], method=request["method"], headers=headers, content_type="application/json", **body
+            )
         last, noted = events.peek(store)
         events.forget(store, last)
         replies.append(
@@ -49,7 +55,7 @@ def main() -> None:
 
 def recording(model_class: type, calls: list[Any]) -> type:
     def recorded(name: str) -> Callable[..., Any]:
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
             calls.append([name, list(args), kwargs])
             return getattr(model_class, name)(self, *args, **kwargs)
 

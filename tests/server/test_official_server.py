@@ -5,13 +5,15 @@ Every check runs against a stand-in, and against the real package too where vers
 
 from __future__ import annotations
 
-import importlib.metadata
+import base64
+import itertools
 import json
 import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,21 +24,14 @@ from backend.labelstudio.predictions import check_rows
 from backend.official_base import PACKAGE, official_base
 from backend.settings import Settings
 from tests.live.backend_process import free_port, wait_for
+from tests.official_package import REPOSITORY, installed, python_path
 from tests.server.conftest import requests_in
 
-REPOSITORY = Path(__file__).parents[2]
-STAND_IN = Path(__file__).parents[1] / "fixtures" / "label_studio_ml_stand_in"
-SETUP = requests_in("01_connect.json")[1]["body"]
+TOKEN = "t0ken-0f-label-studio"
+SETUP = requests_in("01_connect.json")[1]["body"] | {"access_token": TOKEN}
 PROJECT = SETUP["project"].split(".")[0]
 CONFIG = SETUP["schema"]
 TASKS = [{"id": n, "data": {"image": "", "caption": f"caption {n}"}} for n in (1, 2)]
-
-
-def installed() -> bool:
-    try:
-        return int(importlib.metadata.version(PACKAGE).split(".")[0]) >= 2
-    except importlib.metadata.PackageNotFoundError:
-        return False
 
 
 def setup(extra_params: Any = None) -> dict[str, Any]:
@@ -54,8 +49,17 @@ def event(action: str, path: str = "/webhook", project: str = PROJECT) -> dict[s
     return {"method": "POST", "path": path, "body": body}
 
 
+def junk(path: str, text: str) -> dict[str, Any]:
+    return {"method": "POST", "path": path, "text": text}
+
+
 def look(path: str) -> dict[str, Any]:
     return {"method": "GET", "path": path}
+
+
+PATHS = ("/setup", "/predict", "/webhook")
+JUNK = ("{", "[]", "3", '{"project": 3, "params": 3}', "[" * 20_000)
+MOST_BYTES = 50_000
 
 
 # In this order: what is asked later finds what was set earlier.
@@ -72,6 +76,14 @@ REQUESTS = {
     "bad options": setup({"strategy": "bold"}),
     "predict": predict(f"{PROJECT}.17"),
     "predict of junk": {"method": "POST", "path": "/predict", "body": {"tasks": 3, "project": PROJECT}},
+    "predict with odd params": {
+        "method": "POST",
+        "path": "/predict",
+        "body": {"tasks": TASKS, "project": PROJECT, "label_config": CONFIG, "params": {"tasks": 1, "self": 2}},
+    },
+    "predict that fails": {**predict(f"{PROJECT}.17"), "fault": True},
+    **{f"junk {path} {text[:9]}": junk(path, text) for path in PATHS for text in JUNK},
+    "too large": {"method": "POST", "path": "/setup", "body": {**SETUP, "schema": "x" * MOST_BYTES}},
     "start training": event("START_TRAINING"),
     "annotation": event("ANNOTATION_CREATED"),
     "annotation of a stranger": event("ANNOTATION_CREATED", project="99"),
@@ -84,8 +96,8 @@ REQUESTS = {
 
 
 @pytest.fixture(scope="module", params=["stand-in", *(["installed"] if installed() else [])])
-def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Replies and calls, one of each request."""
+def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """All requests, once: `outcome` has reply and calls of each, `log` what was written meanwhile."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.server.official_driver"],
         input=json.dumps(list(REQUESTS.values())),
@@ -98,18 +110,25 @@ def outcome(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["derived"]
-    return dict(zip(REQUESTS, found["replies"], strict=True))
+    return SimpleNamespace(outcome=dict(zip(REQUESTS, found["replies"], strict=True)), log=done.stderr)
+
+
+@pytest.fixture(scope="module")
+def outcome(session: SimpleNamespace) -> dict[str, Any]:
+    found: dict[str, Any] = session.outcome
+    return found
 
 
 def environment(data_dir: Path, *, stand_in: bool) -> dict[str, str]:
     given = {k: v for k, v in os.environ.items() if not k.startswith(("MMAL_", "BASIC_AUTH_", "MODEL_DIR"))}
-    paths = [str(REPOSITORY), *([str(STAND_IN)] if stand_in else []), given.get("PYTHONPATH", "")]
     return {
         **given,
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONPATH": python_path(given, stand_in=stand_in),
         "MMAL_DATA_DIR": str(data_dir),
         "MMAL_ENCODER": "import:tests.live.toy_encoder:make",
         "MMAL_PREDICT_SECONDS": "0",
+        "MMAL_LOG_LEVEL": "DEBUG",
+        "MMAL_MAX_REQUEST_BYTES": str(MOST_BYTES),
     }
 
 
@@ -148,8 +167,27 @@ def test_refusals_keep_their_status_and_words_and_show_no_traceback(outcome: dic
     assert "strategy 'bold' does not exist" in bad["body"]["detail"]
     assert early["status"].startswith("404 ")
     assert f"mmal project attach --project {PROJECT}" in early["body"]["detail"]
-    assert outcome["predict of junk"]["status"] == "500 The request failed; the backend's log says why"
+    assert outcome["predict of junk"]["status"].startswith("400 tasks is no list of objects.")
+    assert outcome["predict that fails"]["status"].startswith("500 The request failed; the log of the web process")
+    assert "/srv/secret" not in json.dumps(outcome["predict that fails"]["body"])
     assert not any("Traceback" in json.dumps(reply["body"]) for reply in outcome.values())
+
+
+def test_what_it_cannot_read_is_refused_in_words(outcome: dict[str, Any]) -> None:
+    for name in (name for name in outcome if name.startswith("junk ")):
+        assert outcome[name]["status"].startswith("400 "), name
+        assert outcome[name]["body"]["detail"], name
+        assert outcome[name]["calls"] == outcome[name]["noted"] == [], name
+    assert "project: Input should be a valid string" in outcome['junk /setup {"project']["body"]["detail"]
+    assert "params: Input should be a valid dictionary" in outcome['junk /predict {"project']["body"]["detail"]
+    assert outcome["too large"]["status"].startswith("413 The request is larger than MMAL_MAX_REQUEST_BYTES")
+    assert outcome["predict with odd params"]["status"] == "200 OK"
+
+
+def test_its_log_holds_no_token_and_a_traceback_only_of_what_nobody_expected(session: SimpleNamespace) -> None:
+    assert "strategy 'bold' does not exist" in session.log
+    assert TOKEN not in session.log
+    assert session.log.count("Traceback") == 1
 
 
 def test_every_task_gets_one_valid_result(outcome: dict[str, Any]) -> None:
@@ -200,13 +238,20 @@ def test_label_studio_ml_start_serves_from_any_folder(tmp_path: Path) -> None:
 
         reply = wait_for("the official server to answer", answer)
         assert reply is not None and reply.json() == {"model_version": "v0-live"}
-        for path in ("/setup", "/api/projects"):
-            assert requests.request("POST", address + path, json=SETUP, timeout=5).status_code == 401
+        strangers = [{}, basic("studio:fälsch"), basic("größe:s3cret"), {"Authorization": "Bearer s3cret"}]
+        for path, stranger in itertools.product(("/setup", "/predict", "/webhook", "/api/projects"), strangers):
+            refused = requests.post(address + path, json=SETUP, headers=stranger, timeout=5)
+            assert refused.status_code == 401, (path, stranger)
+        assert requests.get(f"{address}/health", timeout=5).json()["status"] == "UP"
         # The cache that the package makes when it is imported goes where we may write.
         assert list(working.iterdir()) == []
     finally:
         server.terminate()
         server.wait(timeout=20)
+
+
+def basic(credentials: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(credentials.encode()).decode()}
 
 
 @pytest.mark.parametrize(
