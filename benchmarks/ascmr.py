@@ -28,7 +28,6 @@ import numpy as np
 
 from backend.strategies import Pool, create_strategy
 from backend.strategies.kernels.allocation import frank_wolfe, greedy_allocation, improved, objective
-from backend.strategies.kernels.ascmr_heads import sampled_match_probability
 from backend.strategies.kernels.density import Kernel, MatchKernel, TableKernel, reference_density
 from backend.strategies.kernels.gaussian_match import Gaussians, log_match_table
 from backend.strategies.kernels.graph_network import CosineGraph
@@ -143,12 +142,6 @@ def dense_cdal(p: np.ndarray, anchors: np.ndarray, free: np.ndarray, k: int) -> 
     return free[picks]
 
 
-def dense_matches(image: np.ndarray, text: np.ndarray) -> np.ndarray:
-    """Match probability of samples by differences, n x K x K x D."""
-    apart = np.sqrt(((image[:, :, None] - text[:, None]) ** 2).sum(axis=-1) + 1e-6)
-    return np.asarray((1.0 / (1.0 + np.exp(-2.0 * (15.0 - 15.0 * apart)))).mean(axis=(1, 2)))
-
-
 def allocation_cases(scale: float) -> list[Case]:
     """Match table, density, greedy, swaps, Frank-Wolfe."""
     sizes = {key: max(int(n * scale), 40) for key, n in {"t": 1000, "g": 3000, "s": 200, "d": 4000}.items()}
@@ -209,7 +202,6 @@ def baseline_cases(scale: float) -> list[Case]:
     image, text = (unit(rng.normal(size=(n, WIDTH))) for _ in range(2))
     labelled = np.arange(n) < min(500, n // 4)
     pool = Pool({"image": image, "text": text}, labelled, np.where(labelled, 0, -1), 2)
-    draws = [0.06 * rng.normal(size=(m, 7, WIDTH)) for _ in range(2)]
     p = rng.dirichlet(np.full(CLASSES, 0.3), n).clip(1e-6, 1 - 1e-6)
     anchors, free = np.flatnonzero(labelled), np.flatnonzero(~labelled)
     hidden = rng.normal(size=(WIDTH, 16)).astype(np.float32)
@@ -238,13 +230,6 @@ def baseline_cases(scale: float) -> list[Case]:
             unlike,
         ),
         Case("query bank", f"{n}, {len(anchors)} in the bank, D {WIDTH}", picks("query_bank"), bank, unlike),
-        Case(
-            "sampled match, K 7",
-            f"{m}, D {WIDTH}",
-            lambda: sampled_match_probability(*draws),
-            lambda: dense_matches(*draws),
-            largest,
-        ),
         Case(
             "CDAL",
             f"{n}, {len(anchors)} labelled, 100 picks, C {CLASSES}",

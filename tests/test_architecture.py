@@ -65,3 +65,42 @@ def test_no_file_is_longer_than_it_can_be_read() -> None:
         str(p.relative_to(BACKEND)): n for p in BACKEND.rglob("*.py") if (n := len(p.read_text().splitlines())) > 450
     }
     assert not long
+
+
+def used_names(path: Path) -> Iterator[str]:
+    """Names that a file reads, and strings that may be one: what an entry point or a getattr is given."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def defined_for_others(path: Path, own_classes: set[str]) -> Iterator[str]:
+    """Public functions, classes and methods without a decorator that registers them; no methods of a class that
+    extends one of another library, which calls them itself."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not (
+            isinstance(node, ast.FunctionDef) and node.decorator_list
+        ):
+            yield node.name
+        if isinstance(node, ast.ClassDef) and {ast.unparse(base).split("[")[0] for base in node.bases} <= own_classes:
+            yield from (method.name for method in node.body if isinstance(method, ast.FunctionDef))
+
+
+def test_what_only_tests_call_is_no_part_of_the_product() -> None:
+    product = [path for path in BACKEND.rglob("*.py") if "migrations" not in path.parts]
+    beside = [*(BACKEND.parent / "scripts").rglob("*.py"), *(BACKEND.parent / "benchmarks").rglob("*.py")]
+    used = {name for path in (*product, *beside) for name in used_names(path)}
+    classes = {
+        node.name for path in product for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)
+    }
+    uncalled = {
+        (path.relative_to(BACKEND).as_posix(), name)
+        for path in product
+        for name in defined_for_others(path, classes)
+        if not name.startswith("_") and name not in used
+    }
+    assert not uncalled, "move to tests/reference, or remove"

@@ -66,11 +66,6 @@ class LabelStudio(Publishing, Connections):
         """The user of the API key: `id`, `email`, `active_organization`..."""
         return dict(self.http.request("GET", "/api/current-user/whoami"))
 
-    def server_version(self) -> str:
-        """Version of Label Studio, such as "1.23.2"."""
-        answer = self.http.request("GET", "/api/version")
-        return str(answer.get("release") or answer.get("label-studio-os-package", {}).get("version") or "?")
-
     # Projects
 
     def project(self, project_id: int) -> ProjectInfo:
@@ -103,9 +98,6 @@ class LabelStudio(Publishing, Connections):
     def update_project(self, project_id: int, **fields: Any) -> ProjectInfo:
         """Change project settings; each call makes Label Studio send PROJECT_UPDATED."""
         return ProjectInfo.read(self.http.request("PATCH", f"/api/projects/{project_id}/", body=fields))
-
-    def delete_project(self, project_id: int) -> None:
-        self.http.request("DELETE", f"/api/projects/{project_id}/", timeout=_IMPORT_TIMEOUT)
 
     # Tasks
 
@@ -145,10 +137,6 @@ class LabelStudio(Publishing, Connections):
         unanswered = [task_id for task_id, task in found.items() if not task.annotations]
         self._bulk_action(project_id, "delete_tasks", unanswered, _UNTOUCHED)
         return wanted - self.tasks_by_id(project_id, wanted).keys()
-
-    def delete_annotations_of(self, project_id: int, task_ids: Iterable[int]) -> None:
-        """Delete all annotations and drafts of the given tasks."""
-        self._bulk_action(project_id, "delete_tasks_annotations", task_ids)
 
     def delete_predictions_of(self, project_id: int, task_ids: Iterable[int]) -> None:
         """Delete all predictions of the given tasks, whoever made them."""
@@ -215,19 +203,9 @@ class LabelStudio(Publishing, Connections):
                 return dict(stored[-1])
         return self.submit(served.id, schema, choices)
 
-    def skip(self, task_id: int) -> dict[str, Any]:
-        """Skip a task, as the Skip button does."""
-        return self.create_annotation(task_id, [], was_cancelled=True)
-
     def create_annotation(self, task_id: int, result: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:
         body = {"result": [dict(region) for region in result], **fields}
         return dict(self.http.request("POST", f"/api/tasks/{task_id}/annotations/", body=body))
-
-    def update_annotation(self, annotation_id: int, **fields: Any) -> dict[str, Any]:
-        return dict(self.http.request("PATCH", f"/api/annotations/{annotation_id}/", body=fields))
-
-    def delete_annotation(self, annotation_id: int) -> None:
-        self.http.request("DELETE", f"/api/annotations/{annotation_id}/")
 
 
 def _import_row(task: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,10 +102,6 @@ class Connections:
         """Disconnect. Label Studio keeps the automatic webhook and tells the backend nothing."""
         self.http.request("DELETE", f"/api/ml/{backend_id}")
 
-    def start_training(self, backend_id: int) -> None:
-        """What the "Start training" button does: Label Studio sends START_TRAINING to the backend."""
-        self.http.request("POST", f"/api/ml/{backend_id}/train", body={})
-
     def add_local_files(self, project_id: int, folder: str, title: str) -> None:
         """Let the project's tasks refer to files of a folder as `/data/local-files/?d=...`; once a folder.
 

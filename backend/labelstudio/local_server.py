@@ -75,7 +75,6 @@ class LocalLabelStudio:
         self.environment = dict(environment or {})
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
-        self._personal_tokens: dict[str, str] = {}
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.admin = self._admin_account()
 
@@ -142,11 +141,6 @@ class LocalLabelStudio:
         while self._port is not None and _answers(self._port) and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    def restart(self, progress: Progress | None = None) -> None:
-        """Stop and start again on the same port with the same data."""
-        self.stop()
-        self.start(progress=progress)
-
     def __enter__(self) -> LocalLabelStudio:
         self.start()
         return self
@@ -159,23 +153,6 @@ class LocalLabelStudio:
     def client(self, account: Account | None = None) -> LabelStudio:
         """API client of the admin, or of another account."""
         return LabelStudio(self.url, (account or self.admin).token)
-
-    def personal_token(self, account: Account | None = None) -> str:
-        """The account's personal access token; the first call makes it, as the account page does.
-
-        Label Studio gives each user one and shows it once.
-        """
-        who = account or self.admin
-        if who.email in self._personal_tokens:
-            return self._personal_tokens[who.email]
-        web = _log_in(self.url, who.email, who.password)
-        answer = web.post(f"{self.url}/api/token/", headers=_csrf(web, self.url), timeout=30)
-        if answer.status_code == 409:
-            raise LocalLabelStudioError(f"{who.email} already has a personal access token; it is shown only once")
-        if answer.status_code != 201:
-            raise LocalLabelStudioError(f"No personal access token for {who.email}: {answer.status_code}")
-        self._personal_tokens[who.email] = str(answer.json()["token"])
-        return self._personal_tokens[who.email]
 
     def add_annotator(self, email: str, password: str | None = None) -> Account:
         """Sign up a further member of the organization through an invitation."""
@@ -191,7 +168,7 @@ class LocalLabelStudio:
                 "email": email,
                 "password": secret,
                 "allow_newsletters": "false",
-                "csrfmiddlewaretoken": _form_token(form.text),
+                "csrfmiddlewaretoken": form_token(form.text),
             },
             headers={"Referer": self.url + path},
             allow_redirects=False,
@@ -288,27 +265,8 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _form_token(html: str) -> str:
+def form_token(html: str) -> str:
     found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', html)
     if found is None:
         raise LocalLabelStudioError("Label Studio's sign-in page has no form token: is this version 1.23?")
     return found.group(1)
-
-
-def _csrf(web: requests.Session, url: str) -> dict[str, str]:
-    return {"X-CSRFToken": web.cookies.get("csrftoken") or "", "Referer": url}
-
-
-def _log_in(url: str, email: str, password: str) -> requests.Session:
-    web = requests.Session()
-    web.trust_env = False
-    page = f"{url}/user/login/"
-    form = {
-        "email": email,
-        "password": password,
-        "csrfmiddlewaretoken": _form_token(web.get(page, timeout=30).text),
-    }
-    answer = web.post(page, data=form, headers={"Referer": page}, allow_redirects=False, timeout=30)
-    if answer.status_code != 302:
-        raise LocalLabelStudioError(f"{email} could not sign in at {url}: wrong password?")
-    return web

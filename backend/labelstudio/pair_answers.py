@@ -153,18 +153,6 @@ def _with_one_exit(name: str, answer: Answer) -> Answer:
     return answer if answer.choices else replace(answer, choices=(NONE,))
 
 
-def answer_regions(schema: TaskSchema, *choices: str, written: str | None = None) -> list[dict[str, Any]]:
-    """The `result` that the form would send for these choices, for programs that answer through the API."""
-    regions: list[dict[str, Any]] = [_region(schema.from_name, schema.to_name, "choices", {"choices": [*choices]})]
-    if written is not None and schema.written is not None:
-        regions.append(_region(schema.written, schema.to_name, "textarea", {"text": [written]}))
-    return regions
-
-
-def _region(from_name: str, to_name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
-    return {"from_name": from_name, "to_name": to_name, "type": kind, "value": value}
-
-
 def _written_text(
     schema: TaskSchema, annotations: Iterable[Mapping[str, Any]], deciding: Iterable[Answer]
 ) -> str | None:

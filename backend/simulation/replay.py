@@ -151,24 +151,6 @@ def labels_saved(curve: Curve, random_mean: Curve) -> float:
     return scoring.labels_saved(curve.n_labels.tolist(), curve.accuracy, float(random_mean.accuracy[-1]))
 
 
-def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """Return the pointwise mean of curves over the same numbers of labels.
-
-    Raises
-    ------
-    ReplayInvalid
-        There is none, or they were taken at different numbers of labels.
-    """
-    if not curves or any(not np.array_equal(curve.n_labels, curves[0].n_labels) for curve in curves):
-        raise ReplayInvalid("curves to be averaged must be at least one, of the same budget and batch size.")
-    return Curve(
-        curves[0].n_labels,
-        np.mean([curve.accuracy for curve in curves], axis=0),
-        np.mean([curve.macro_f1 for curve in curves], axis=0),
-        np.empty(0, dtype=np.int64),
-    )
-
-
 def _check(pool: int, held_out: int, batch_size: int, budget: int) -> None:
     if held_out == 0:
         raise ReplayInvalid("holdout marks no item; hold some out, there is nothing to score on.")

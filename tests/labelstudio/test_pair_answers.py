@@ -15,10 +15,11 @@ from PIL import Image
 
 from backend.errors import PairTaskInvalid
 from backend.labelstudio.annotations import read_answer, resolve_label
-from backend.labelstudio.pair_answers import PairAnswer, answer_regions, is_query, read_pair_answer, read_query
+from backend.labelstudio.pair_answers import PairAnswer, is_query, read_pair_answer, read_query
 from backend.labelstudio.pair_tasks import NONE, UNSURE, PairItem, query_task, thumbnail
 from backend.labelstudio.schema import TaskSchema
 from backend.labelstudio.task_templates import TaskTemplate
+from tests.pair_form import answer_regions
 
 FOLDER = Path(__file__).parents[2] / "tasks_templates"
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "label_studio_1.23.2"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from backend.labelstudio.client import LabelStudio
-from backend.labelstudio.local_server import Account, LocalLabelStudio
+from backend.labelstudio.local_server import Account
 from backend.labelstudio.records import ProjectInfo
+from tests.live.label_studio import AnnotatorClient, RestartableLabelStudio
 from tests.live.migrated import copy_of_sqlite, copy_on_postgresql
 from tests.team_servers import ON_POSTGRESQL
 
@@ -44,7 +44,7 @@ def executable() -> Path:
     return path
 
 
-def fresh_server(folder: Path, *, on_postgresql: bool = ON_POSTGRESQL, **options: Any) -> LocalLabelStudio:
+def fresh_server(folder: Path, *, on_postgresql: bool = ON_POSTGRESQL, **options: Any) -> RestartableLabelStudio:
     """A Label Studio of its own (not started) with an empty, migrated database and its files in `folder`."""
     command = executable()
     data = folder / "label-studio"
@@ -52,11 +52,11 @@ def fresh_server(folder: Path, *, on_postgresql: bool = ON_POSTGRESQL, **options
         options["environment"] = {**copy_on_postgresql(command, data), **options.get("environment", {})}
     else:
         copy_of_sqlite(command, data)
-    return LocalLabelStudio(data, command, **options)
+    return RestartableLabelStudio(data, command, **options)
 
 
 @pytest.fixture(scope="session")
-def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalLabelStudio]:
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestartableLabelStudio]:
     """The Label Studio that all live tests share; use projects of your own."""
     folder = tmp_path_factory.mktemp("live")
     files = folder / "files"
@@ -66,12 +66,12 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalLabe
 
 
 @pytest.fixture(scope="session")
-def client(label_studio: LocalLabelStudio) -> LabelStudio:
+def client(label_studio: RestartableLabelStudio) -> AnnotatorClient:
     return label_studio.client()
 
 
 @pytest.fixture
-def make_project(client: LabelStudio) -> MakeProject:
+def make_project(client: AnnotatorClient) -> MakeProject:
     """Call with a number of tasks (and a label config) for a project with that many tasks."""
 
     def make(tasks: int = 0, label_config: str = CONFIG, **fields: Any) -> ProjectInfo:
@@ -86,7 +86,7 @@ def make_project(client: LabelStudio) -> MakeProject:
 
 
 @pytest.fixture(scope="session")
-def annotators(label_studio: LocalLabelStudio) -> Callable[[int], list[Account]]:
+def annotators(label_studio: RestartableLabelStudio) -> Callable[[int], list[Account]]:
     """Call with a number for that many users besides the admin; the same ones in every test."""
     known: list[Account] = []
 

@@ -14,6 +14,7 @@ from backend.rounds.status import ProjectStatus, project_status
 from backend.store import projects, rounds, tasks
 from backend.store.tables import Project, QueueEntry
 from tests.live.backend_process import PATIENCE, BackendProcess, wait_for
+from tests.live.label_studio import AnnotatorClient
 from tests.live.pool import CONFIG, make_tasks
 
 
@@ -35,7 +36,7 @@ class Loop:
         data: list[dict[str, Any]] | None = None,
     ) -> None:
         self.server = server
-        self.client: LabelStudio = server.client()
+        self.client = AnnotatorClient(server.url, server.admin.token)
         # The config comes after the tasks: Label Studio refuses to import tasks without its fields, yet projects
         # whose config changed later have them.
         self.project_id = self.client.create_project(folder.name[:50], "<View></View>").id

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from backend.labelstudio.client import LabelStudio, ServedTask
+from backend.labelstudio.client import ServedTask
 from backend.labelstudio.local_server import LocalLabelStudio
-from backend.labelstudio.pair_answers import answer_regions
 from backend.labelstudio.pair_tasks import NONE
 from backend.labelstudio.schema import TaskSchema
 from backend.rounds.connecting import attach_project, set_options
@@ -23,6 +22,8 @@ from backend.rounds.services import options_of
 from backend.store import catalogue, pair_queries, projects, rounds
 from backend.store.tables import PairQueryRow, Project
 from tests.live.backend_process import PATIENCE, BackendProcess, wait_for
+from tests.live.label_studio import AnnotatorClient
+from tests.pair_form import answer_regions
 
 COLOURS = {
     "red": (200, 30, 30),
@@ -68,7 +69,7 @@ class PairingLoop:
         options: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.client: LabelStudio = server.client()
+        self.client = AnnotatorClient(server.url, server.admin.token)
         self.folder = folder
         self.project_id = self.client.create_project(folder.name[:50], config).id
         self.schema = TaskSchema.from_label_config(config)

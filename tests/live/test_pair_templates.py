@@ -14,13 +14,14 @@ from playwright.sync_api import Locator, Page
 from backend.labelstudio.annotations import read_answer, resolve_label
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.local_server import Account, LocalLabelStudio
-from backend.labelstudio.pair_answers import PairAnswer, answer_regions, read_pair_answer
+from backend.labelstudio.pair_answers import PairAnswer, read_pair_answer
 from backend.labelstudio.pair_tasks import NONE, UNSURE, PairItem, query_task, thumbnail
 from backend.labelstudio.predictions import check_rows, queue_row
 from backend.labelstudio.project_setup import SAMPLING
 from backend.labelstudio.schema import TaskSchema
 from backend.labelstudio.task_templates import MadeProject, TaskTemplate, create_project, templates_in
 from tests.live.browser import keep_picture, signed_in
+from tests.pair_form import answer_regions
 
 pytestmark = pytest.mark.live
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from backend.labelstudio.local_server import LocalLabelStudio
-from backend.labelstudio.pair_answers import answer_regions
 from backend.labelstudio.pair_tasks import NONE, UNSURE
 from backend.rounds.connecting import set_options
 from backend.store import catalogue, projects
@@ -16,6 +15,7 @@ from backend.strategies import strategy_names
 from tests.live.backend_process import wait_for
 from tests.live.conftest import REPOSITORY
 from tests.live.pairing_loop import PairingLoop, pools
+from tests.pair_form import answer_regions
 
 pytestmark = pytest.mark.live
 

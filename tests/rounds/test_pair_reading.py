@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from backend.labelstudio.pair_answers import answer_regions
 from backend.labelstudio.pair_tasks import UNSURE, PairItem, query_task
 from backend.labelstudio.records import TaskSnapshot
 from backend.labelstudio.schema import TaskSchema
@@ -20,6 +19,7 @@ from backend.rounds.services import Services
 from backend.settings import Settings
 from backend.store import catalogue, pair_queries, projects
 from backend.store.catalogue import NewItem
+from tests.pair_form import answer_regions
 
 CONFIG = (TEMPLATES / "image_text_pairing" / "config.xml").read_text()
 SCHEMA = TaskSchema.from_label_config(CONFIG)

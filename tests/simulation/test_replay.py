@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backend import errors
 from backend.simulation.pairs import Pairs
-from backend.simulation.replay import Curve, aulc, labels_saved, mean_curve, replay
+from backend.simulation.replay import Curve, aulc, labels_saved, replay
 from backend.simulation.scores import accuracy_and_f1
 from backend.simulation.splits import random_split
 
@@ -133,16 +133,6 @@ def test_labels_saved_is_measured_where_randoms_end_is_reached() -> None:
     assert labels_saved(curve([10, 20, 30, 40], [0.1, 0.2, 0.3, 0.4]), random) == 0
     assert labels_saved(random, random) == pytest.approx(0.0)
     assert 0.25 < labels_saved(curve([10, 20, 30, 40], [0.4, 0.5, 0.7, 0.8]), random) < 0.5
-
-
-def test_mean_of_curves_needs_curves_of_one_shape() -> None:
-    mean = mean_curve([curve([5, 10], [0.2, 0.4]), curve([5, 10], [0.4, 0.8])])
-    assert mean.accuracy.tolist() == pytest.approx([0.3, 0.6]) and mean.macro_f1.tolist() == pytest.approx(
-        [0.15, 0.3]
-    )
-    for bad in ([], [curve([5, 10], [0.2, 0.4]), curve([5, 15], [0.2, 0.4])]):
-        with pytest.raises(errors.ReplayInvalid):
-            mean_curve(bad)
 
 
 def test_macro_f1_is_that_of_the_reference_implementation() -> None:

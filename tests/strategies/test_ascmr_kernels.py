@@ -14,19 +14,19 @@ from scipy.stats import norm
 from backend.errors import AllocationInvalid, GaussiansInvalid
 from backend.strategies.kernels import prediction_cover
 from backend.strategies.kernels.allocation import Allocation, frank_wolfe, greedy_allocation, improved, objective
-from backend.strategies.kernels.ascmr_code import divergence_table
-from backend.strategies.kernels.ascmr_heads import reparameterised_samples, sampled_distances
 from backend.strategies.kernels.density import MatchKernel, TableKernel, mean_similarity, reference_density
 from backend.strategies.kernels.gaussian_match import (
     Gaussians,
     fused,
     log_match,
     log_match_table,
-    log_mismatch,
 )
 from backend.strategies.kernels.prediction_cover import PredictionCover
 from backend.strategies.kernels.probabilistic_selector import MODALITIES, Selector, SelectorSettings
 from backend.strategies.kernels.selector_scores import score_pool
+from tests.reference.ascmr_code import divergence_table
+from tests.reference.ascmr_heads import reparameterised_samples, sampled_distances
+from tests.reference.noted_formulas import log_mismatch
 
 seeds = st.integers(0, 2**32 - 1)
 tempers = st.sampled_from([1.0, 4.0, 30.0])

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from backend.strategies.ascmr import Ascmr
-from backend.strategies.kernels import ascmr_code as code
-from backend.strategies.kernels import ascmr_heads as heads
 from backend.strategies.kernels import gaussian_match as match
 from backend.strategies.kernels.allocation import frank_wolfe, greedy_allocation, improved, objective
 from backend.strategies.kernels.density import MatchKernel, TableKernel, mean_similarity, reference_density
 from backend.strategies.kernels.gaussian_match import Gaussians
 from backend.strategies.kernels.selector_scores import PoolScores
+from tests.reference import ascmr_code as code
+from tests.reference import ascmr_heads as heads
+from tests.reference import noted_formulas as noted
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -165,16 +166,16 @@ def sides(e):
 
 
 def test_match_probabilities_as_noted(e, sides):
-    image, text = (side.floored(float(e["eps"])) for side in sides)
+    image, text = (noted.floored(side, float(e["eps"])) for side in sides)
     np.testing.assert_allclose(match.log_match(image, text), e["log_p_pair"], **exactly)
     np.testing.assert_allclose(match.log_match_table(image, text), e["log_p_all"], **exactly)
-    np.testing.assert_allclose(match.matching_losses(e["log_p_all"]), e["LCL_mat"], **exactly)
+    np.testing.assert_allclose(noted.matching_losses(e["log_p_all"]), e["LCL_mat"], **exactly)
     for side, wanted in ((image, "kl_v"), (text, "kl_t")):
-        np.testing.assert_allclose(match.divergence_from_standard(side), e[wanted], **exactly)
+        np.testing.assert_allclose(noted.divergence_from_standard(side), e[wanted], **exactly)
 
 
 def test_informativeness_as_noted(e, sides):
-    found = match.informativeness(*sides, alpha=float(e["alpha"]), floor=float(e["eps"]))
+    found = noted.informativeness(*sides, alpha=float(e["alpha"]), floor=float(e["eps"]))
     np.testing.assert_allclose(found, e["info"], **exactly)
 
 
@@ -183,8 +184,9 @@ def test_the_strategy_takes_the_noted_score_over_its_maximum(e, sides):
         *(side.sizes() for side in sides), e["log_p_pair"], MatchKernel.of(Gaussians(e["mu_z"], e["var_z"] + 1.0))
     )
     everyone = np.ones(len(e["info"]), dtype=bool)
-    noted = Ascmr(compat="note", alpha=float(e["alpha"]))
-    found, _ = noted._information(scores, {"image": everyone, "text": everyone}, everyone, temper=1.0)
+    found, _ = Ascmr(compat="note", alpha=float(e["alpha"]))._information(
+        scores, {"image": everyone, "text": everyone}, everyone, temper=1.0
+    )
     np.testing.assert_allclose(found, e["info"] / e["info"].max(), **exactly)
 
 
@@ -192,7 +194,7 @@ def test_fusion_and_density_as_noted(e, sides):
     fused = match.fused(*sides)
     np.testing.assert_allclose(fused.mean, e["mu_z"], **exactly)
     np.testing.assert_allclose(fused.variance, e["var_z"], **exactly)
-    kernel, everyone = MatchKernel.of(fused.floored(float(e["eps"]))), np.arange(len(fused))
+    kernel, everyone = MatchKernel.of(noted.floored(fused, float(e["eps"]))), np.arange(len(fused))
     np.testing.assert_allclose(kernel.columns(everyone), e["P"], **exactly)
     np.testing.assert_allclose(reference_density(kernel, everyone, everyone), e["density_i"], **exactly)
     np.testing.assert_allclose(mean_similarity(kernel, everyone), e["A_all"], **exactly)
@@ -200,7 +202,7 @@ def test_fusion_and_density_as_noted(e, sides):
 
 @pytest.mark.parametrize("weight", ["0", "1", "10"])
 def test_allocation_with_the_noted_kernel(e, weight):
-    fused = Gaussians(e["mu_z"], e["var_z"]).floored(float(e["eps"]))
+    fused = noted.floored(Gaussians(e["mu_z"], e["var_z"]), float(e["eps"]))
     kernel, b = MatchKernel.of(fused), int(e["b"])
     greedy = greedy_allocation(e["info"], kernel, b, float(weight))
     swapped = improved(e["info"], kernel, greedy, float(weight))

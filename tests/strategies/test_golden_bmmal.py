@@ -8,15 +8,16 @@ import pytest
 from backend.strategies.bmmal import coalition_value
 from backend.strategies.kernels.dropout import mutual_information
 from backend.strategies.kernels.graph_network import CosineGraph, GraphTrainer, Network, core_features
-from backend.strategies.kernels.kcenter import lazy_k_center, plain_k_center
-from backend.strategies.kernels.kmeanspp import sequential_seeding
+from backend.strategies.kernels.kcenter import lazy_k_center
 from backend.strategies.kernels.linear_scores import LinearScores, boundary_distances, weight_gaps
-from backend.strategies.kernels.outer_rows import GradientRows, materialised
+from backend.strategies.kernels.outer_rows import GradientRows
 from backend.strategies.kernels.representatives import unit_length
 from backend.strategies.kernels.shapley import contributions, modulation_weights, shapley_values
 from backend.strategies.kernels.sum_fusion import as_logits, sum_fused
 from backend.strategies.kernels.uncertainty import entropy
 from backend.strategies.kernels.views import UnitView
+from tests.reference.plain_k_center import plain_k_center
+from tests.reference.seeding import materialised, sequential_seeding
 
 ONE, TWO = frozenset({"1"}), frozenset({"2"})
 BOTH, NONE = ONE | TWO, frozenset()

@@ -10,11 +10,12 @@ from hypothesis.extra import numpy as hnp
 
 from backend.strategies import Pool, create_strategy
 from backend.strategies.kernels import kcenter, kmeans, neighbours
-from backend.strategies.kernels.kcenter import lazy_k_center, most_central, plain_k_center
+from backend.strategies.kernels.kcenter import lazy_k_center, most_central
 from backend.strategies.kernels.kmeans import cluster_rows, rank_in_cluster
 from backend.strategies.kernels.neighbours import nearest_neighbours
 from backend.strategies.kernels.typicality import TypicalMembers
 from backend.strategies.kernels.views import CentredView, UnitView, view_of
+from tests.reference.plain_k_center import plain_k_center
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -14,12 +14,11 @@ from backend.strategies.bmmal import coalition_value, concat_game
 from backend.strategies.kernels import kmeanspp, outer_rows
 from backend.strategies.kernels.herding import greedy_coverage
 from backend.strategies.kernels.kmeans import kmeans, nearest_to_centroids
-from backend.strategies.kernels.kmeanspp import nearest_pick_distances, rejection_seeding, sequential_seeding
+from backend.strategies.kernels.kmeanspp import nearest_pick_distances, rejection_seeding
 from backend.strategies.kernels.outer_rows import (
     Centres,
     GradientRows,
     PlainRows,
-    materialised,
     squared_distances,
     squared_norms,
 )
@@ -35,6 +34,7 @@ from backend.strategies.kernels.shapley import (
 from backend.strategies.kernels.uncertainty import entropy, least_confidence, margin, mean_margin
 from backend.strategies.kernels.views import CentredView, squared_euclidean
 from backend.strategies.pool import LazyRows, Pool
+from tests.reference.seeding import materialised, sequential_seeding
 
 seeds = st.integers(0, 2**32 - 1)
 

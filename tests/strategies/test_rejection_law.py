@@ -10,7 +10,8 @@ import pytest
 
 from backend.strategies.kernels import kmeanspp
 from backend.strategies.kernels.kmeanspp import rejection_seeding
-from backend.strategies.kernels.outer_rows import GradientRows, materialised
+from backend.strategies.kernels.outer_rows import GradientRows
+from tests.reference.seeding import materialised
 
 N, PICKS = 5, 4
 

@@ -36,10 +36,6 @@ class Gaussians:
         """Some of them."""
         return Gaussians(self.mean[rows], self.variance[rows])
 
-    def floored(self, least: float) -> Gaussians:
-        """With no variance below ``least``: zeros have no logarithm."""
-        return Gaussians(self.mean, np.maximum(self.variance, least))
-
     def widened(self, temper: float) -> Gaussians:
         """With ``temper`` times the variances. The match probability of widened Gaussians is that of the Gaussians
         with the term of the means divided by ``temper``; it is a Bhattacharyya coefficient again, so the matrix of
@@ -76,31 +72,3 @@ def log_match_table(left: Gaussians, right: Gaussians) -> np.ndarray:
     out += own[0][:, None]
     out += own[1][None, :]
     return np.minimum(out, 0.0, out=out)
-
-
-def log_mismatch(log_p: np.ndarray) -> np.ndarray:
-    """ln(1 - p) without losing small p or 1 - p."""
-    return np.asarray(np.log(-np.expm1(np.minimum(log_p, CERTAIN))))
-
-
-def matching_losses(log_p: np.ndarray) -> np.ndarray:
-    """L_CL of each pair of a batch, (B, B): -ln p on the diagonal, -ln(1 - p) beside it (section 2.4)."""
-    return np.asarray(np.where(np.eye(len(log_p), dtype=bool), -log_p, -log_mismatch(log_p)))
-
-
-def divergence_from_standard(gaussians: Gaussians) -> np.ndarray:
-    """KL(N(mu, Sigma) || N(0, I)) = 1/2 sum (Sigma + mu^2 - 1 - ln Sigma), (n,) nats; variances positive."""
-    mean, variance = gaussians.mean, gaussians.variance
-    return np.asarray(0.5 * (variance + mean**2 - 1.0 - np.log(variance)).sum(axis=1))
-
-
-def informativeness(
-    image: Gaussians, text: Gaussians, *, alpha: float, floor: float, temper: float = 1.0
-) -> np.ndarray:
-    """alpha (|Sigma_v| + |Sigma_t|) + (1 - p^(1/temper)), (n,): the literal score of section 2.5, larger = sooner.
-
-    floor: least variance inside logarithms; the lengths are those of the raw variances. With hundreds of coordinates
-    and temper 1 the last term is 1 for every pair in floating point.
-    """
-    log_p = log_match(image.floored(floor), text.floored(floor))
-    return np.asarray(alpha * (image.sizes() + text.sizes()) - np.expm1(log_p / temper))

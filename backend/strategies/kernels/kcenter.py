@@ -1,4 +1,4 @@
-"""k-center greedy: the plain form, and a lazy one that makes the same picks in the same order."""
+"""k-center greedy in a lazy form that makes the picks of the plain one, in the same order."""
 
 from __future__ import annotations
 
@@ -36,29 +36,11 @@ class KCenter:
     bounds: np.ndarray
 
 
-def plain_k_center(view: View, k: int, anchors: np.ndarray, candidates: np.ndarray) -> KCenter:
-    """k times the candidate farthest from its nearest centre, lowest row on ties; float64, one pass a pick.
+def lazy_k_center(view: View, k: int, anchors: np.ndarray, candidates: np.ndarray) -> KCenter:
+    """k times the candidate farthest from its nearest centre, lowest row on ties, in a few passes over the rows.
 
     anchors: rows that are centres already, at least one; candidates: (n,) bool, without the anchors; k <= their
-    number. O((k + anchors) n D). Source: Sener and Savarese, ICLR 2018, algorithm 1; bmmal.md section 3.
-    """
-    rows = view.rows(slice(0, len(view))).astype(np.float64)
-    squared = np.full(len(view), np.inf)
-    for anchor in anchors:
-        np.minimum(squared, _squared_to(rows, rows[anchor]), out=squared)
-    open_ = candidates.copy()
-    picks, radii = [], []
-    for _ in range(k):
-        pick = int(np.argmax(np.where(open_, squared, -1.0)))
-        picks.append(pick)
-        radii.append(squared[pick])
-        open_[pick] = False
-        np.minimum(squared, _squared_to(rows, rows[pick]), out=squared)
-    return KCenter(np.array(picks, dtype=np.int64), np.sqrt(radii), squared)
-
-
-def lazy_k_center(view: View, k: int, anchors: np.ndarray, candidates: np.ndarray) -> KCenter:
-    """As ``plain_k_center``, pick for pick, in a few passes over the rows.
+    number. Source: Sener and Savarese, ICLR 2018, algorithm 1; bmmal.md section 3.
 
     Distances to the nearest centre only fall, so those of an earlier moment bound them from above. Rows with the
     largest bounds are brought up to date and settled among themselves for as long as the farthest of them is above

@@ -1,8 +1,7 @@
-"""k-means++ seeding on factored rows: the sequential form of the authors, and an exact sampler of the same law."""
+"""k-means++ seeding on factored rows, with exactly the law of the sequential form that the authors use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,54 +38,6 @@ class Seeding:
     norms: np.ndarray
 
 
-def sequential_seeding(
-    rows: OuterRows,
-    k: int,
-    uniforms: Iterator[float],
-    *,
-    candidates: np.ndarray | None = None,
-    cdf_dtype: np.dtype = F64,
-    watch: Callable[[int, np.ndarray], None] | None = None,
-) -> Seeding:
-    """D^2 sampling as BADGE and BMMAL do it, one pass over the rows for each pick; time O(n k (C + D)).
-
-    The first pick has the largest norm (lowest index on ties). Each further one takes uniforms from the iterator:
-    the first index whose running sum of d^2 / sum d^2, in ``cdf_dtype``, reaches the draw; a draw that lands on a
-    pick is discarded. candidates: (n,) bool, rows that may be picked. watch(count, distances) sees the unsquared
-    distances used for the next draw, after ``count`` picks. Source: bmmal.md section 2.4.
-    """
-    norms = squared_norms(rows, F64)
-    allowed = np.ones(len(rows), dtype=bool) if candidates is None else candidates
-    k = min(k, int(allowed.sum()))
-    if k == 0:
-        return Seeding(np.empty(0, dtype=np.int64), np.zeros(len(rows)), norms)
-    weights = np.where(allowed, np.inf, 0.0)
-    picks = [int(np.argmax(np.where(allowed, norms, -1.0)))]
-    chosen = set(picks)
-    while True:
-        lower_to(rows, norms, weights, Centres.of(rows, picks[-1:]), F64)
-        if watch is not None:
-            watch(len(picks), np.sqrt(weights))
-        if len(picks) == k:
-            break
-        total = weights.sum()
-        open_rows = np.flatnonzero(allowed)
-        if total <= 0:
-            # Only without an offset (plain vectors): all rows coincide with picks, any remaining one is as good.
-            rest = np.array([i for i in open_rows if i not in chosen])
-            picks.append(int(rest[int(next(uniforms) * len(rest))]))
-        else:
-            cdf = np.cumsum((weights / total).astype(cdf_dtype), dtype=cdf_dtype)
-            while True:
-                found = int(np.searchsorted(cdf, next(uniforms), side="left"))
-                found = found if found < len(cdf) else 0
-                if found not in chosen and allowed[found]:
-                    break
-            picks.append(found)
-        chosen.add(picks[-1])
-    return Seeding(np.array(picks, dtype=np.int64), weights, norms)
-
-
 def rejection_seeding(
     rows: OuterRows,
     k: int,
@@ -95,7 +46,8 @@ def rejection_seeding(
     candidates: np.ndarray | None = None,
     first: int | None = None,
 ) -> Seeding:
-    """Draws with exactly the law of ``sequential_seeding`` in one pass over the rows plus O(k^2 (C + D)).
+    """Draws with exactly the law of D^2 sampling, the longest row first, in one pass over the rows plus
+    O(k^2 (C + D)).
 
     Squared distances only fall as picks are added, so those of any earlier moment bound them from above: propose
     from the old ones, accept with probability new / old, where new needs only the distances to the picks added

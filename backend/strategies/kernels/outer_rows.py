@@ -152,12 +152,6 @@ def squared_norms(rows: OuterRows, dtype: np.dtype) -> np.ndarray:
     return out
 
 
-def materialised(rows: OuterRows, indices: Rows) -> np.ndarray:
-    """The rows themselves, (b, C D) float64 in class-major order; for tests and a handful of rows."""
-    left, right = rows.factors(indices, np.dtype(np.float64))
-    return (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
-
-
 def squared_distances(
     left: np.ndarray, right: np.ndarray, norms: np.ndarray, centres: Centres, offset: float
 ) -> np.ndarray:
