@@ -64,6 +64,10 @@ class Bmmal(LabelledStrategy):
     there), overlapping blocks from the third modality on, the pool cut into parts by GPU memory, the tail of it
     dropped (bmmal.md sections 2.4 and 2.5).
 
+    Ours: with one label a record the head of this project has no bias, so v(no modality) is 1 / (classes seen) and
+    not softmax(b) of the predicted class, as in the authors' network. All replays stand on that head; docs/results.md
+    says what a bias changed in a short one.
+
     Source: Shen et al., Towards Balanced Active Learning for Multimodal Classification, ACM MM 2023,
     arXiv 2306.08306, eq. 5 and 13.
     """
