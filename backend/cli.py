@@ -122,16 +122,18 @@ def project_create(
     tasks: Annotated[Path | None, typer.Option(help="JSON file of tasks to import.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file with one label a line.")] = None,
     title: Annotated[str, typer.Option(help="Title; a project of this title made here before is used again.")] = "",
-    strategy: Annotated[str, typer.Option(help="Acquisition strategy; default: the one for this template.")] = "",
-    batch_size: Annotated[int, typer.Option(help="Tasks a round chooses together.")] = 40,
+    strategy: Annotated[
+        str | None, typer.Option(help="Acquisition strategy; default: the one for this template.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Tasks a round chooses together; default: 40.")] = None,
 ) -> None:
-    """Create a project from a template, import tasks and attach it; safe to run twice."""
+    """Create a project from a template, import tasks and attach it; safe to run twice, changing what is given."""
     from backend.rounds.creating import create_project
 
     services = _services()
     project = create_project(
         services, template, tasks_file=tasks, labels_file=labels, title=title,
-        options={"batch_size": batch_size} | ({"strategy": strategy} if strategy else {}),
+        options={"strategy": strategy, "batch_size": batch_size},
     )  # fmt: skip
     address = f"{services.settings.label_studio_url}/projects/{project.id}/data"
     typer.echo(f"project {project.id} ({project.title}) is attached: {address}")

@@ -25,8 +25,8 @@ def main() -> int:
     parser.add_argument("--tasks", type=Path)
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--title", default="")
-    parser.add_argument("--strategy", default="auto")
-    parser.add_argument("--batch-size", type=int, default=40)
+    parser.add_argument("--strategy", help="default: the one for the template")
+    parser.add_argument("--batch-size", type=int, help="default: 40")
     given = parser.parse_args()
     try:
         services = Services(load_settings())

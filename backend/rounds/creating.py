@@ -43,7 +43,8 @@ def create_project(
     title
         Default: the template's title. A project of this title made before is used again.
     options
-        Options of the project, checked before anything is made.
+        Options of the project, checked before anything is made; None: not given. Of a project that was made before
+        only these are changed: an admin may have changed the others.
 
     Raises
     ------
@@ -52,8 +53,8 @@ def create_project(
     kind = TaskTemplate.load(find_template(template))
     labels = _read_labels(labels_file) if labels_file else list(kind.example_labels)
     tasks = _read_tasks(tasks_file) if tasks_file else _samples(kind)
-    wanted = template_options(kind) | dict(options or {})
-    chosen = change_options({}, wanted, kind.schema(labels))
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    chosen = change_options({}, template_options(kind) | given, kind.schema(labels))
     if kind.strategies and chosen.strategy not in kind.strategies:
         raise TaskTemplateInvalid(
             f"strategy = {chosen.strategy!r} is not for {kind.name}. Use one of: {', '.join(kind.strategies)}"
@@ -69,7 +70,7 @@ def create_project(
             state="new",
         )
     attached = attach_project(services, made.project.id)
-    set_options(services, attached.id, wanted, why="creating the project")
+    set_options(services, attached.id, given, why="creating the project")
     return projects.get(services.store, attached.id)
 
 

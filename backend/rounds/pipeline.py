@@ -80,16 +80,19 @@ def run_round(
     """
     seconds = services.settings.lease_seconds
     with leases.held(services.store, f"round {project_id}", holder, seconds) as lease, logs.context():
+        project = projects.get(services.store, project_id)
+        why = project.round_requested
         # A project that was given back meanwhile is left alone.
-        if lease is None or projects.get(services.store, project_id).state != "attached":
-            return None
-        why = projects.take_round_request(services.store, project_id)
-        if not why:
+        if lease is None or project.state != "attached" or not why:
             return None
         opened: Round | None = None
         started = time.monotonic()
         try:
-            opened = _open(services, project_id, why, recover(services, project_id))
+            versions = recover(services, project_id)
+            if services.store.clock() < projects.get(services.store, project_id).round_not_before:
+                # A round before it was cut off: the next one waits, lest it kill one worker after the other.
+                return None
+            opened = _open(services, project_id, why, versions)
             logs.bind(round_id=opened.id)
             log.info("round %s begins: %s", opened.version, why)
             progress = Progress(services, opened, lease, hold, since=started)
@@ -113,8 +116,9 @@ def run_round(
 def recover(services: Services, project_id: int) -> dict[str, int]:
     """Find out what became of rounds that were cut off, and make Label Studio and the store agree.
 
-    A round whose version Label Studio already serves has been published; any other one has not. Then our
-    version in force is put right where a stale settings page reverted it.
+    A round whose version Label Studio already serves has been published; any other one has not, and is asked for
+    again, after a pause that grows as after failures: it may be what killed its worker. Then our version in force is
+    put right where a stale settings page reverted it.
 
     Returns
     -------
@@ -127,7 +131,16 @@ def recover(services: Services, project_id: int) -> dict[str, int]:
             rounds.put_in_force(services.store, cut_off)
             log.warning("project %s: %s was published by a round that was cut off; adopted", project_id, serving)
         elif cut_off.status == "running":
-            rounds.close(services.store, cut_off.id, "abandoned", f"its worker died after {cut_off.step!r}")
+            why = f"its worker died after {cut_off.step!r}" if cut_off.step else "its worker died as it began"
+            # In this order: a worker that dies in between leaves a round that is found again.
+            projects.record_failure(
+                services.store,
+                project_id,
+                f"round {cut_off.version} was cut off: {why}",
+                pause=True,
+                ask_again=cut_off.trigger,
+            )
+            rounds.close(services.store, cut_off.id, "abandoned", why)
             services.tally.count(measures.ROUNDS, project_id, "abandoned")
     versions = services.label_studio.model_versions(project_id)
     keep_in_force(services, project_id, serving, versions)
@@ -201,6 +214,8 @@ def _run(services: Services, opened: Round, progress: Progress) -> None:
 def _open(services: Services, project_id: int, why: str, versions: Iterable[str]) -> Round:
     project = projects.get(services.store, project_id)
     options = options_of(project)
+    # What was asked for since this round was taken up is part of it: nothing was read yet.
+    why = project.round_requested or why
     number = _next_number(project.round_number, versions)
     return rounds.start(
         services.store,

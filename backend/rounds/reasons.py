@@ -34,27 +34,28 @@ def sentence(code: str, *, pairing: bool = False) -> str:
     return (PAIR_REASONS if pairing else REASONS)[code]
 
 
-def reason_of(role: str, strategy: str, figures: Mapping[str, float]) -> str:
+def reason_of(role: str, named: str, figures: Mapping[str, float]) -> str:
     """The code of the sentence that tells most about this pick.
 
     Parameters
     ----------
     role
         "batch", "control" or "reserve".
+    named
+        What the strategy that picked says of all its picks, such as "random"; empty where the figures tell.
     figures
         What the strategy says of the pick: percentiles in the pool in [0, 1], disagreement 0 or 1.
     """
     if role in ("control", "reserve"):
         return role
-    if strategy == "random":
-        return "random"
-    if "uncertainty" not in figures:
-        return "typical"
+    if named:
+        return named
     if figures.get("conflict", 0.0) >= HIGH:
         return "disagree"
-    uncertain, novel = figures["uncertainty"] >= HIGH, figures.get("novelty", 0.0) >= HIGH
+    uncertainty, novelty = figures.get("uncertainty", 0.0), figures.get("novelty", 0.0)
+    uncertain = uncertainty >= HIGH
     if uncertain and figures.get("disagreement", 0.0) > 0:
         return "disagree"
-    if novel and figures.get("novelty", 0.0) >= figures["uncertainty"]:
+    if novelty >= HIGH and novelty >= uncertainty:
         return "uncovered"
     return "uncertain" if uncertain else "informative"

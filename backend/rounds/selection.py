@@ -63,8 +63,9 @@ def choose_queue(
         (int(index), "reserve", {"utility": round(float(selection.utilities[index]), 6)})
         for index in ranked[len(picks) :]
     ]
+    named = strategy.reason_in(pool)
     return [
-        Place(int(arrays.task_ids[index]), role, reason_of(role, options.strategy, figures), figures)
+        Place(int(arrays.task_ids[index]), role, reason_of(role, named, figures), figures)
         for index, role, figures in picks
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from backend.rounds.pairing.triggers import due_pairing
 from backend.rounds.services import Services, options_of, schema_of
 from backend.store import projects, rounds, tasks
@@ -9,7 +11,8 @@ from backend.store.tables import Project, Round
 
 # The first queue is chosen from this many random tasks, however large the pool is.
 FIRST_SAMPLE = 256
-# Less than this many batches left in the queue: publish again before Label Studio turns random.
+# Less than this many batches left in the queue: publish again before Label Studio turns random. Of a queue of hardly
+# more than a batch less, or the first answers would do: not before `refresh_share` of a batch is gone.
 LOW_BATCHES = 2
 
 
@@ -39,7 +42,9 @@ def _used_up(services: Services, project: Project, in_force: Round, counts: task
     batch = int(in_force.counts.get("batch", 0))
     if batch - batch_left >= options.refresh_share * batch:
         return f"{batch - batch_left} of {batch} tasks of the batch are answered"
-    if queue_left < LOW_BATCHES * options.batch_size and queue_left < min(counts.pool, options.queue_length):
+    answered_first = math.ceil(options.refresh_share * options.batch_size)
+    low = min(LOW_BATCHES * options.batch_size, options.queue_length - answered_first + 1)
+    if queue_left < low and queue_left < min(counts.pool, options.queue_length):
         return f"only {queue_left} tasks are left in the queue"
     fresh = counts.by_label.get("label", 0) - int(in_force.counts.get("labels", 0))
     if fresh >= options.batch_size:

@@ -27,12 +27,12 @@ from backend.rounds.embedding import embed_chunk, waiting
 from backend.rounds.job_queue import OneLine, in_words, open_queue
 from backend.rounds.messages import JsonSerializer
 from backend.rounds.opinions import ask_opinions
-from backend.rounds.pipeline import keep_in_force, run_round
+from backend.rounds.pipeline import keep_in_force, recover, run_round
 from backend.rounds.publishing import trim_live_rows
 from backend.rounds.services import Services, options_of
 from backend.rounds.sync import sync_project
 from backend.rounds.triggers import request_if_due
-from backend.store import catalogue, events, faults, heartbeats, leases, projects, tasks
+from backend.store import catalogue, events, faults, heartbeats, leases, projects, rounds, tasks
 from backend.store.tables import Project
 
 log = logging.getLogger(__name__)
@@ -119,6 +119,7 @@ class Worker:
                 self._sync(project_id)
 
     def _sync(self, project_id: int) -> None:
+        self._settle_cut_off(project_id)
         project = projects.get(self.services.store, project_id)
         old = self.services.store.clock() - project.reconciled_at > self.services.settings.reconcile_hours * 3600
         reconcile = old or project_id not in self._reconciled
@@ -140,6 +141,14 @@ class Worker:
         self._label_studio_answers = True
         projects.record_look(self.services.store, project_id)
         request_if_due(self.services, project_id)
+
+    def _settle_cut_off(self, project_id: int) -> None:
+        """A round whose worker died is adopted or asked for again, whether or not anything else asks for one."""
+        if rounds.of_project(self.services.store, project_id, "running", limit=1):
+            # Whose lease nobody holds is no longer running.
+            with self._lease("round", project_id) as lease:
+                if lease is not None:
+                    recover(self.services, project_id)
 
     def _restore_version(self, project_id: int) -> None:
         # Not while a round is between its switch and its bookkeeping: it would be taken for a stale page.

@@ -121,16 +121,6 @@ def request_round_if_unchanged(store: Store, seen: Project, why: str, lease: str
         return bool(asked.rowcount)  # type: ignore[attr-defined]
 
 
-def take_round_request(store: Store, project_id: int) -> str:
-    """The reason a round was asked for, which is cleared; empty when none was."""
-    with store.writing(project_id) as session:
-        project = session.get(Project, project_id)
-        if project is None or not project.round_requested:
-            return ""
-        why, project.round_requested = project.round_requested, ""
-        return why
-
-
 def record_failure(
     store: Store,
     project_id: int,

@@ -30,7 +30,11 @@ def start(
     options: dict[str, Any],
     seed: int,
 ) -> Round:
-    """Open a round; its number is used up whatever becomes of it."""
+    """Open a round; its number is used up whatever becomes of it.
+
+    In the same transaction the request that it answers is off: whenever a worker dies, either the request or an open
+    round says that a round is wanted.
+    """
     with store.writing(project_id) as session:
         opened = Round(
             project_id=project_id,
@@ -43,7 +47,9 @@ def start(
             started_at=store.clock(),
         )
         session.add(opened)
-        session.execute(update(Project).where(Project.id == project_id).values(round_number=number))
+        mine = update(Project).where(Project.id == project_id)
+        session.execute(mine.values(round_number=number))
+        session.execute(mine.where(Project.round_requested == trigger).values(round_requested=""))
     return opened
 
 

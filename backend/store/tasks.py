@@ -109,7 +109,8 @@ def remember(store: Store, project_id: int, inputs: Iterable[Inputs], *, urgent:
 def label(store: Store, project_id: int, labellings: Iterable[Labelling]) -> int:
     """Replace the answers of these tasks; tells how many tasks are labelled differently now.
 
-    A labelled task whose answers are those we had keeps its label: a round may have decided it by more than them.
+    A labelled task whose answers are those we had keeps its label: a round may have decided it by more than them. A
+    skipped task that an admin put back leaves the pool with the next answer or skip.
     """
     pending = list(labellings)
     changed = 0
@@ -127,7 +128,10 @@ def label(store: Store, project_id: int, labellings: Iterable[Labelling]) -> int
             store.upsert(session, AnswerRow, rows, [c.name for c in AnswerRow.__table__.columns])
             for task_id, item in chunk.items():
                 task = labelled.get(task_id)
-                if task is not None and (task.label_kind, task.label) != (item.kind, item.label):
+                if task is None:
+                    continue
+                again = task.restored and any(row not in held.get(task_id, []) for row in _rows(item))
+                if again or (task.label_kind, task.label) != (item.kind, item.label):
                     task.label_kind, task.label, task.restored = item.kind, list(item.label), False
                     changed += 1
     return changed

@@ -41,6 +41,10 @@ class Audited(Strategy):
         """As the strategy's own."""
         self.inner.check(**project)
 
+    def reason_in(self, pool: Pool) -> str:
+        """The strategy's own."""
+        return self.inner.reason_in(pool)
+
     def _pick(
         self, pool: Pool, count: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

@@ -117,7 +117,13 @@ class Registered(ABC):
 
 @dataclass(frozen=True)
 class Strategy(Registered):
-    """Base of the strategies that choose records to be classified."""
+    """Base of the strategies that choose records to be classified.
+
+    reason: code of what annotators read about its picks (`backend.rounds.reasons`); empty where figures about each
+    pick tell it, as they do for strategies that look at predictions.
+    """
+
+    reason: ClassVar[str] = ""
 
     def check(
         self,
@@ -168,6 +174,10 @@ class Strategy(Registered):
                 f"strategy {self.name!r} is defined for single-choice projects only; choose another"
             )
 
+    def reason_in(self, pool: Pool) -> str:
+        """The reason for picks from this pool."""
+        return self.reason
+
     def select(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Selection:
         """Pick ``batch_size`` unlabelled rows, or all there are if fewer. Same pool, seed and options, same picks.
 
@@ -209,11 +219,18 @@ class LabelledStrategy(Strategy):
         self._check_labels(pool.multi_label)
         if not pool.labelled.any():
             # There is no space before a model was trained.
-            # Here and not above: the registry imports every strategy, and they import this module.
-            from backend.strategies.registry import create_strategy
-
-            return create_strategy(self.cold_start).select(pool, batch_size, rng)
+            return self._cold_strategy().select(pool, batch_size, rng)
         return super().select(pool, batch_size, rng)
+
+    def reason_in(self, pool: Pool) -> str:
+        """That of ``cold_start`` when no row is labelled."""
+        return self.reason if pool.labelled.any() else self._cold_strategy().reason
+
+    def _cold_strategy(self) -> Strategy:
+        # Here and not above: the registry imports every strategy, and they import this module.
+        from backend.strategies.registry import create_strategy
+
+        return create_strategy(self.cold_start)
 
 
 def _ranked(utilities: np.ndarray, indices: np.ndarray, pool: Pool) -> np.ndarray:

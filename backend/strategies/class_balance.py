@@ -63,6 +63,10 @@ class Balanced(Strategy):
                 "balance='pcb' is defined for single-choice projects only; use balance='tail_first' or 'none'"
             )
 
+    def reason_in(self, pool: Pool) -> str:
+        """The strategy's own."""
+        return self.inner.reason_in(pool)
+
     def _pick(
         self, pool: Pool, count: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

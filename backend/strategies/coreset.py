@@ -29,6 +29,7 @@ class CoreSet(Strategy):
     title: ClassVar[str] = "CoreSet (k-center greedy)"
     paper: ClassVar[str] = "Sener and Savarese, ICLR 2018, arXiv 1708.00489"
     complexity: ClassVar[str] = "O(n (k + L) D) time as matrix products, less where bounds hold; O(n) memory"
+    reason: ClassVar[str] = "uncovered"
 
     view: str = option("unit", "vectors as they are, or centred as in auto", choices=("unit", "centred"))
 

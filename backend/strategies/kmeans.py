@@ -30,6 +30,7 @@ class KMeans(Strategy):
     title: ClassVar[str] = "k-means centroids"
     paper: ClassVar[str] = "Zhdanov, 2019, arXiv 1901.05954; baseline of Shen et al., ACM MM 2023"
     complexity: ClassVar[str] = "O((rounds s + n) k D) time, O(n + s D) memory, s = min(n, sample_rows)"
+    reason: ClassVar[str] = "typical"
 
     rounds: int = option(20, "Lloyd rounds at most", low=1, high=1000)
     sample_rows: int = option(20_000, "cluster a uniform sample of this size when the pool is larger", low=100)

@@ -30,6 +30,7 @@ class KMeansColdStart(Strategy):
     title: ClassVar[str] = "Centroid cold start"
     paper: ClassVar[str] = "Gupte et al., TMLR 2024, arXiv 2401.14555 (centroid initialisation)"
     complexity: ClassVar[str] = "O(n D + rounds s k D) time, O(s D) memory, s = min(n, sample_rows)"
+    reason: ClassVar[str] = "typical"
 
     rounds: int = option(20, "Lloyd rounds at most", low=1, high=1000)
     sample_rows: int = option(20_000, "cluster a uniform sample of this size when the pool is larger", low=100)

@@ -30,6 +30,7 @@ class MaxHerding(Strategy):
     title: ClassVar[str] = "MaxHerding"
     paper: ClassVar[str] = "Bae et al., ECCV 2024, arXiv 2407.12212"
     complexity: ClassVar[str] = "O(n D + r^2 D) time, O(n + r^2) memory, r = min(n, sample_rows)"
+    reason: ClassVar[str] = "typical"
 
     kernel_width: float = option(1.0, "squared distance at which similarity has fallen to 1/e", low=1e-3, high=100.0)
     exact_below: int = option(10_000, "largest pool treated without sampling", low=0, high=20_000)

@@ -37,6 +37,7 @@ class ProbCover(Strategy):
     title: ClassVar[str] = "ProbCover"
     paper: ClassVar[str] = "Yehuda et al., NeurIPS 2022, arXiv 2205.11320"
     complexity: ClassVar[str] = "O(n D + r^2 D) time, O(n + r^2) memory, r = min(n, sample_rows)"
+    reason: ClassVar[str] = "typical"
 
     purity: float = option(0.95, "share of the balls that must be pure", low=0.0, high=1.0)
     exact_below: int = option(10_000, "largest pool treated without sampling", low=0, high=20_000)

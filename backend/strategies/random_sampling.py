@@ -22,6 +22,7 @@ class RandomSampling(Strategy):
     title: ClassVar[str] = "Random"
     paper: ClassVar[str] = "simple random sampling (baseline)"
     complexity: ClassVar[str] = "O(n) time and memory"
+    reason: ClassVar[str] = "random"
 
     def _pick(
         self, pool: Pool, count: int, rng: np.random.Generator

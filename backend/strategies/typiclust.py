@@ -38,6 +38,7 @@ class TypiClust(Strategy):
     title: ClassVar[str] = "TypiClust"
     paper: ClassVar[str] = "Hacohen et al., ICML 2022, arXiv 2202.02794"
     complexity: ClassVar[str] = "O((rounds s + n) c D + pairs D) time, c clusters, pairs <= 1.5e8; O(n + s D) memory"
+    reason: ClassVar[str] = "typical"
 
     max_clusters: int = option(500, "clusters at most, as the authors have it", low=1, high=10_000)
     neighbours: int = option(20, "nearest neighbours that typicality looks at", low=1, high=1000)

@@ -46,8 +46,11 @@ def test_the_set_up_script_run_twice_makes_one_ranked_project(label_studio: Loca
         first = run_script(backend, tmp_path, "--strategy", "bmmal")
         assert first.returncode == 0, first.stderr
         project_id = int(first.stdout.strip().split("/")[-2])
-        again = run_script(backend, tmp_path, "--strategy", "bmmal")
+        backend.cli("project", "options", "-p", str(project_id), "batch_size=15")
+        again = run_script(backend, tmp_path)
         assert again.stdout == first.stdout, again.stderr
+        options = projects.get(backend.services().store, project_id).options
+        assert (options["strategy"], options["batch_size"]) == ("bmmal", 15), "what an admin set was undone"
         wait_for("the first queue", lambda: (client.project(project_id).model_version or "").endswith("-bmmal"))
         project = client.project(project_id)
         assert (project.task_number, project.sampling) == (40, SAMPLING)
@@ -56,6 +59,19 @@ def test_the_set_up_script_run_twice_makes_one_ranked_project(label_studio: Loca
         assert len(client.ml_backends(project_id)) == 1
         listing = backend.cli("queue", "show", "-p", str(project_id), "--json")
         assert client.next_task(project_id).id == json.loads(listing.stdout)[0]["task"]  # type: ignore[union-attr]
+
+
+def test_the_set_up_script_takes_every_template_with_the_strategy_that_suits_it(
+    label_studio: LocalLabelStudio, tmp_path: Path
+) -> None:
+    with BackendProcess(tmp_path / "backend", label_studio.url, label_studio.admin.token) as backend:
+        done = subprocess.run(
+            [sys.executable, "scripts/setup_project.py", "--template", "image_text_pairing", "--title", "Two pools"],
+            cwd=REPOSITORY, env=backend.environment, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        [project] = projects.every(backend.services().store)
+        assert project.options["strategy"] == "three_step"
 
 
 @pytest.mark.parametrize(

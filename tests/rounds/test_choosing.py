@@ -17,6 +17,8 @@ from backend.rounds.fitting import RoundArrays, fit_head
 from backend.rounds.options import ProjectOptions, change_options, parse_extra_params
 from backend.rounds.reasons import REASONS, reason_of
 from backend.rounds.selection import choose_queue
+from backend.strategies import create_strategy, strategy_names
+from backend.strategies.base import LabelledStrategy, Strategy
 from tests.live.pool import CONFIG, MULTI_CONFIG
 
 SCHEMA = TaskSchema.from_label_config(CONFIG)
@@ -103,13 +105,37 @@ def test_a_balanced_project_serves_the_classes_with_fewest_labels_first() -> Non
 
 def test_no_reason_names_an_answer_and_there_are_at_most_eight() -> None:
     assert len(REASONS) <= 8
-    assert reason_of("control", "auto", {"uncertainty": 1.0}) == "control"
-    assert reason_of("batch", "random", {}) == "random"
-    assert reason_of("batch", "auto", {"novelty": 1.0}) == "typical"
-    assert reason_of("batch", "auto", {"uncertainty": 0.9, "disagreement": 1.0}) == "disagree"
-    assert reason_of("batch", "auto", {"uncertainty": 0.9, "disagreement": 0.0}) == "uncertain"
-    assert reason_of("batch", "auto", {"uncertainty": 0.1, "novelty": 0.9}) == "uncovered"
-    assert reason_of("batch", "auto", {"uncertainty": 0.1, "novelty": 0.1}) == "informative"
+    assert reason_of("control", "typical", {"uncertainty": 1.0}) == "control"
+    assert reason_of("batch", "random", {"uncertainty": 1.0}) == "random"
+    assert reason_of("batch", "", {"uncertainty": 0.9, "disagreement": 1.0}) == "disagree"
+    assert reason_of("batch", "", {"uncertainty": 0.9, "disagreement": 0.0}) == "uncertain"
+    assert reason_of("batch", "", {"uncertainty": 0.1, "novelty": 0.9}) == "uncovered"
+    assert reason_of("batch", "", {"uncertainty": 0.1, "novelty": 0.1}) == "informative"
+
+
+@pytest.mark.parametrize(
+    ("options", "labelled", "reason"),
+    [
+        ({"strategy": "auto"}, 0, "typical"),
+        ({"strategy": "margin", "strategy_options": {"cold_start": "random"}}, 0, "random"),
+        ({"strategy": "margin", "strategy_options": {"cold_start": "random"}, "balance": "tail_first"}, 0, "random"),
+        ({"strategy": "coreset"}, 0, "uncovered"),
+        ({"strategy": "coreset"}, 20, "uncovered"),
+        ({"strategy": "kmeans"}, 20, "typical"),
+        ({"strategy": "random"}, 20, "random"),
+    ],
+)
+def test_annotators_read_how_the_batch_was_really_chosen(options: dict[str, Any], labelled: int, reason: str) -> None:
+    queue = queue_of(arrays(80, labelled), **options)
+    assert {place.reason for place in queue if place.role == "batch"} == {reason}
+
+
+def test_every_strategy_that_looks_at_no_prediction_says_why_it_picks() -> None:
+    for name in strategy_names():
+        strategy = create_strategy(name)
+        assert isinstance(strategy, Strategy)
+        assert strategy.reason in {"", *REASONS}
+        assert isinstance(strategy, LabelledStrategy) or strategy.reason
 
 
 @given(st.one_of(st.none(), st.text(), st.integers(), st.lists(st.integers()), st.dictionaries(st.text(), st.text())))

@@ -21,7 +21,7 @@ class World:
     def __init__(self, folder: Path, **options: Any) -> None:
         self.services = Services(Settings(data_dir=folder, encoder="import:tests.live.toy_encoder:make"))
         self.store, self.encoder = self.services.store, self.services.encoder_id
-        chosen = ProjectOptions(batch_size=10, **options).model_dump()
+        chosen = ProjectOptions(**{"batch_size": 10, **options}).model_dump()
         projects.remember(self.store, 1, state="attached", options=chosen, watermark="2026-01-01T00:00:00+00:00")
 
     def embed(self, *task_ids: int, done: bool = True) -> None:
@@ -33,24 +33,25 @@ class World:
     def answer(self, *task_ids: int) -> None:
         tasks.label(self.store, 1, [tasks.Labelling(n, "label", ["a"]) for n in task_ids])
 
-    def publish(self, queue: list[int], *, hours_ago: float = 0.0) -> None:
+    def publish(self, queue: list[int], *, batch: int = 10, hours_ago: float = 0.0) -> None:
         number = projects.get(self.store, 1).round_number + 1
         opened = rounds.start(
             self.store, 1, number=number, version=f"v{number}-auto", trigger="", strategy="auto", options={}, seed=0
         )
         entry = {"project_id": 1, "reason": "typical"}
-        roles = ["batch" if place < 10 else "reserve" for place in range(len(queue))]
+        roles = ["batch" if place < batch else "reserve" for place in range(len(queue))]
         rows = [{**entry, "task_id": n, "role": role} for n, role in zip(queue, roles, strict=True)]
         rounds.set_queue(self.store, opened.id, rows)
         counts = tasks.counts(self.store, 1, self.encoder)
-        known = {"embedded": counts.embedded, "labels": counts.by_label.get("label", 0), "batch": min(10, len(queue))}
+        known = {"embedded": counts.embedded, "labels": counts.by_label.get("label", 0)}
+        known["batch"] = min(batch, len(queue))
         rounds.reach(self.store, opened.id, "selected", counts=known)
         rounds.put_in_force(self.store, opened)
         projects.remember(self.store, 1, published_at=time.time() - 3600 * hours_ago)
 
     def due(self) -> str:
         why = request_if_due(self.services, 1)
-        projects.take_round_request(self.store, 1)
+        projects.remember(self.store, 1, round_requested="")
         return why
 
 
@@ -106,6 +107,31 @@ def test_a_short_queue_is_topped_up_only_while_the_pool_has_more(world: World) -
     world.answer(*range(16, 101))
     world.publish(list(range(1, 16)))
     assert world.due() == ""
+
+
+@pytest.mark.parametrize(("batch", "queue"), [(8, 8), (8, 12), (8, 16), (8, 20), (10, 10), (10, 25)])
+def test_a_short_queue_waits_for_the_same_share_of_the_batch_as_a_long_one(
+    tmp_path: Path, batch: int, queue: int
+) -> None:
+    world = World(tmp_path, batch_size=batch, queue_size=queue, refresh_share=0.8)
+    world.embed(*range(1, 101))
+    world.publish(list(range(1, queue + 1)), batch=batch)
+    enough = 7 if batch == 8 else 8
+    for answered in range(1, enough):
+        world.answer(answered)
+        assert world.due() == ""
+    world.answer(enough)
+    assert world.due() != ""
+
+
+def test_a_queue_that_is_answered_out_of_order_is_topped_up_before_it_runs_dry(tmp_path: Path) -> None:
+    world = World(tmp_path, queue_size=15, refresh_share=0.8)
+    world.embed(*range(1, 101))
+    world.publish(list(range(1, 16)))
+    world.answer(1, 2, 3, 11, 12, 13, 14)
+    assert world.due() == ""
+    world.answer(15)
+    assert world.due() == "only 7 tasks are left in the queue"
 
 
 def test_a_pool_that_is_used_up_asks_for_nothing(world: World) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from backend.errors import LeaseLost, ProjectUnknown
 from backend.settings import Settings
 from backend.store import Store, events, leases, open_store, projects, rounds, tasks
-from backend.store.tables import Base, Vector
+from backend.store.tables import Base, Round, Vector
 from backend.store.vectors import VectorStore
 
 
@@ -130,19 +130,34 @@ class TestLeases:
         assert sum(lease is not None for lease in got) == 1
 
 
+def start_round(store: Store, number: int, trigger: str = "") -> Round:
+    return rounds.start(
+        store, 1, number=number, version=f"v{number}-auto", trigger=trigger, strategy="auto", options={}, seed=0
+    )
+
+
 class TestRoundRequests:
     def test_requests_during_a_round_are_followed_by_exactly_one_more(self, store: Store) -> None:
         projects.remember(store, 1, state="attached")
         projects.request_round(store, 1, "first")
-        assert projects.take_round_request(store, 1) == "first"
+        assert start_round(store, 1, trigger="first").trigger == "first"
+        assert projects.get(store, 1).round_requested == ""
         projects.request_round(store, 1, "second")
         projects.request_round(store, 1, "third")
-        assert projects.take_round_request(store, 1) == "third"
-        assert projects.take_round_request(store, 1) == ""
+        assert projects.get(store, 1).round_requested == "third"
+        start_round(store, 2, trigger="third")
+        assert projects.get(store, 1).round_requested == ""
+
+    def test_a_request_made_while_a_round_opens_is_kept_for_the_next(self, store: Store) -> None:
+        projects.remember(store, 1, state="attached")
+        projects.request_round(store, 1, "first")
+        projects.request_round(store, 1, "second")
+        start_round(store, 1, trigger="first")
+        assert projects.get(store, 1).round_requested == "second"
 
     def test_a_request_judged_on_an_old_state_is_dropped(self, store: Store) -> None:
         seen = projects.remember(store, 1, state="attached")
-        rounds.start(store, 1, number=1, version="v1-auto", trigger="", strategy="auto", options={}, seed=0)
+        start_round(store, 1)
         assert not projects.request_round_if_unchanged(store, seen, "stale", "round 1", 60)
         assert projects.get(store, 1).round_requested == ""
 
@@ -232,6 +247,29 @@ class TestTasks:
         assert tasks.counts(store, 1, "e").answers == 1
         assert tasks.label(store, 1, [tasks.Labelling(1, "none")]) == 1
         assert tasks.counts(store, 1, "e").answers == 0
+
+    def test_a_skipped_task_that_was_put_back_leaves_the_pool_when_it_is_skipped_again(self, store: Store) -> None:
+        def skip(*annotation_ids: int) -> None:
+            rest = {"annotator_id": 3, "updated_at": "", "choices": [], "has_choices": False, "ground_truth": False}
+            skips = [{"annotation_id": n, "task_id": 1, "was_cancelled": True, **rest} for n in annotation_ids]
+            rows = [{**row, "problem": ""} for row in skips]
+            tasks.label(store, 1, [tasks.Labelling(1, "skipped", [], rows)])
+
+        def pool() -> int:
+            return len(tasks.vector_rows(store, 1, "e"))
+
+        tasks.remember(store, 1, [tasks.Inputs(1, "", "text")])
+        tasks.embedded(store, 1, [{"task_id": 1, "image": "", "text": "text", "embedded_with": "e"}])
+        skip(5)
+        assert pool() == 0
+        tasks.restore_skipped(store, 1)
+        skip(5)  # read once more: nobody skipped it again
+        assert pool() == 1
+        skip(5, 6)
+        assert pool() == 0
+        tasks.restore_skipped(store, 1)
+        skip(6)  # a skip was taken back, which is none
+        assert pool() == 1
 
     def test_a_deleted_task_leaves_pool_and_training_set_and_may_come_back(self, store: Store) -> None:
         tasks.remember(store, 1, inputs(2))
@@ -325,9 +363,7 @@ class TestVectors:
 class TestRounds:
     def test_a_head_is_read_back_as_it_was_written_and_old_ones_go(self, store: Store) -> None:
         for number in range(1, 8):
-            opened = rounds.start(
-                store, 1, number=number, version=f"v{number}-auto", trigger="", strategy="auto", options={}, seed=0
-            )
+            opened = start_round(store, number)
             path = rounds.save_head(store, opened, {"w": np.full((2, 3), number)}, {"kind": "test"})
         arrays, metadata = rounds.load_head(path)
         assert arrays["w"].tolist() == [[7, 7, 7], [7, 7, 7]]
@@ -336,7 +372,7 @@ class TestRounds:
 
     def test_putting_a_round_in_force_is_one_step(self, store: Store) -> None:
         projects.remember(store, 1, state="attached")
-        opened = rounds.start(store, 1, number=1, version="v1-auto", trigger="", strategy="auto", options={}, seed=0)
+        opened = start_round(store, 1)
         assert rounds.in_force(store, projects.get(store, 1)) is None
         rounds.put_in_force(store, opened)
         found = rounds.in_force(store, projects.get(store, 1))
