@@ -46,6 +46,8 @@ class MediaTransport(httpx.BaseTransport):
     def __init__(self, addresses: MediaAddresses) -> None:
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpx.create_ssl_context(),
+            # The callers' threads are the limit: who waits for a connection spends the time of the fetch.
+            max_connections=None,
             max_keepalive_connections=20,
             keepalive_expiry=5.0,
             network_backend=_CheckedNetwork(addresses),

@@ -32,7 +32,8 @@ class TaskTemplate:
     learner : what learns from the answers: late_fusion, alignment, retrieval or pairing
     strategies : the allowed ones; empty means all that suit the label config
     answers : "open" when each project has answers of its own (`{{choices}}` in config.xml); "fixed" when they
-        belong to the template, best first where they are grades; "candidates" when each task lists its own
+        belong to the template; "candidates" when each task lists its own
+    matching : where the learner is alignment, the answers that say the text fits the image
     directions : of a pairing template, what a question may show: image, text or both
     example_labels : answers of a project that names none; with fixed answers all of them
     """
@@ -52,6 +53,7 @@ class TaskTemplate:
     folder: Path
     answers: Answers = "open"
     directions: tuple[str, ...] = ()
+    matching: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: Path) -> TaskTemplate:
@@ -88,6 +90,7 @@ class TaskTemplate:
                 folder=folder,
                 answers=answers,
                 directions=tuple(fields["directions"]) if answers == "candidates" else (),
+                matching=tuple(map(str, fields["matching"])) if fields["learner"] == "alignment" else (),
             )
         except KeyError as error:
             raise TaskTemplateInvalid(f"{folder / 'template.yaml'} lacks the field {error}") from None
@@ -151,6 +154,10 @@ class TaskTemplate:
             raise TaskTemplateInvalid(
                 f"{about} says (modalities, image key, text key, multi_label, directions) = {stated},"
                 f" config.xml says {found}: make them agree"
+            )
+        if unknown := set(self.matching) - set(self.example_labels):
+            raise TaskTemplateInvalid(
+                f"{about} has matching: {', '.join(sorted(unknown))}. Use some of {', '.join(self.example_labels)}"
             )
         if self.answers == "fixed" and schema.choices != self.example_labels:
             raise TaskTemplateInvalid(

@@ -33,6 +33,7 @@ QUEUE_OPTIONS = (
     "prelabel",
     "control",
     "learner",
+    "matching",
     "candidates",
     "coverage",
     "one_to_one",

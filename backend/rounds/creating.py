@@ -84,6 +84,8 @@ def template_options(template: TaskTemplate) -> dict[str, Any]:
     chosen: dict[str, Any] = {"control": template.control}
     if template.learner in LEARNERS:
         chosen["learner"] = LEARNERS[template.learner]
+    if template.matching:
+        chosen["matching"] = list(template.matching)
     return chosen
 
 

@@ -115,7 +115,7 @@ def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Cont
     contents: dict[str, bytes] = {}
     digest_of: dict[int, str] = {}
     with ThreadPoolExecutor(services.settings.fetch_threads) as pool:
-        fetch = logs.carried(_fetcher(services.media()))
+        fetch = logs.carried(_fetcher(services.media))
         for content, (data, problem) in zip(batch, pool.map(fetch, batch), strict=True):
             if data is None:
                 outcome[content.key] = ("", problem)

@@ -17,7 +17,7 @@ from backend.learners.projection import ProjectionHead
 from backend.learners.retrieval import create_retrieval_model, load_retrieval_model, retrieval_model_names
 from backend.learners.warm_start import shipped_warm_start
 from backend.rounds.fitting import RoundArrays, fit_head
-from backend.rounds.options import ProjectOptions
+from backend.rounds.options import ProjectOptions, matching_classes
 from backend.rounds.services import Services
 from backend.store import Store, rounds
 from backend.store.tables import Round
@@ -66,8 +66,7 @@ def fit_model(
             arrays.labels,
             n_classes=len(schema.choices),
             start=joint_start(services, arrays.features) or ProjectionHead.random(arrays.features),
-            # A template lists its grades best first.
-            matching=(0,),
+            matching=matching_classes(options, schema),
             labelled=arrays.labelled,
             seed=seed,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -55,6 +56,10 @@ class ProjectOptions(BaseModel):
     poll_seconds: float = Field(10.0, ge=1, description="How often Label Studio is asked for changes.")
     learner: Literal["late_fusion", "alignment", "two_branch", "ascmr_network"] = Field(
         "late_fusion", description="Model that is trained on the answers; a template sets the one it is made for."
+    )
+    matching: list[str] = Field(
+        default_factory=list,
+        description="Learner alignment: the answers that say the text fits the image; a template names them.",
     )
     candidates: int = Field(8, ge=2, le=8, description="Pairing: candidates a question shows.")
     coverage: float | None = Field(
@@ -216,6 +221,25 @@ def _check_learner(options: ProjectOptions, schema: TaskSchema) -> None:
     if (options.learner == "alignment") == schema.multi_label:
         wanted = "one answer" if options.learner == "alignment" else 'several answers (choice="multiple")'
         raise OptionsInvalid(f"learner = {options.learner!r} needs a control with {wanted}. Use 'late_fusion' here")
+    if options.learner == "alignment":
+        matching_classes(options, schema)
+
+
+def matching_classes(options: ProjectOptions, schema: TaskSchema) -> tuple[int, ...]:
+    """The classes of pairs that fit, which train the projection: no order of the answers tells which they are.
+
+    Raises
+    ------
+    OptionsInvalid
+        With the answers to choose from.
+    """
+    found = tuple(i for i, choice in enumerate(schema.choices) if choice in options.matching)
+    if not found or len(found) < len(set(options.matching)) or len(found) == len(schema.choices):
+        raise OptionsInvalid(
+            f"matching = {json.dumps(options.matching)}: learner = 'alignment' must know which answers say that the"
+            f" text fits the image. Set it to a list of some of {json.dumps(schema.choices)}, not all"
+        )
+    return found
 
 
 def _seen_by_strategy(options: ProjectOptions, schema: TaskSchema) -> tuple[str, ...]:

@@ -87,8 +87,9 @@ class Services:
         """Whether the encoder's image and text rows live in one trained space, as far as it was ever loaded."""
         return bool(notes.read(self.store, self._dims_note).get("aligned"))
 
+    @cached_property
     def media(self) -> MediaFetcher:
-        """Fetches images from wherever tasks point."""
+        """Fetches images from wherever tasks point; one for all jobs, with the connections it keeps open."""
         return MediaFetcher(
             label_studio_url=self.settings.label_studio_url,
             authorization=self.label_studio.authorization,

@@ -10,6 +10,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import quote
@@ -232,6 +233,19 @@ def test_redirect_loops_and_redirects_to_other_schemes_are_refused(start_site: C
     for path in ("/loop", "/file"):
         with pytest.raises(errors.MediaRedirectRefused):
             fetcher(site).fetch(site.url + path)
+
+
+def test_no_thread_waits_for_a_connection_of_another(start_site: Callable[[], Site]) -> None:
+    site, together = start_site(), threading.Barrier(24)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        together.wait(30)
+        body(b"x")(handler)
+
+    site.routes["/x"] = answer
+    media = fetcher(site)
+    with ThreadPoolExecutor(24) as pool:
+        assert list(pool.map(lambda _: media.fetch(site.url + "/x"), range(24))) == [b"x"] * 24
 
 
 def test_one_fetcher_serves_many_threads(start_site: Callable[[], Site]) -> None:

@@ -129,6 +129,8 @@ def test_broken_template_names_the_file_and_the_fault(
         ),
         ("image_text_pairing", "template.yaml", "directions:", "direction:", "lacks the field 'directions'"),
         ("image_text_pairing", "config.xml", "$text", "$words", "make them agree"),
+        ("image_text_alignment", "template.yaml", "matching:", "fitting:", "lacks the field 'matching'"),
+        ("image_text_alignment", "template.yaml", "matching: [match]", "matching: [yes]", "has matching: True. Use"),
         ("relevance_grading", "template.yaml", '"3", "2"', '"2", "3"', "make them agree"),
     ],
 )

@@ -14,7 +14,7 @@ from backend.errors import ConfigurationError, OptionsInvalid, StrategyUnsuited
 from backend.labelstudio.schema import TaskSchema
 from backend.learners import LateFusionHead
 from backend.rounds.fitting import RoundArrays, fit_head
-from backend.rounds.options import ProjectOptions, change_options, parse_extra_params
+from backend.rounds.options import ProjectOptions, change_options, matching_classes, parse_extra_params
 from backend.rounds.reasons import REASONS, reason_of
 from backend.rounds.selection import choose_queue
 from backend.strategies import create_strategy, strategy_names
@@ -183,3 +183,21 @@ def test_a_balance_that_does_not_suit_the_project_is_refused_when_it_is_set() ->
         change_options({}, {"balance": "pcb"}, several)
     assert change_options({}, {"balance": "tail_first"}, several).balance == "tail_first"
     assert change_options({}, {"balance": "pcb"}, SCHEMA).balance == "pcb"
+
+
+WORST_FIRST = TaskSchema.from_label_config(
+    """<View><Image name="image" value="$image"/><Text name="text" value="$text"/>
+    <Choices name="fits" toName="image" choice="single"><Choice value="mismatch"/><Choice value="partly"/>
+    <Choice value="match"/></Choices></View>"""
+)
+
+
+def test_which_answers_say_that_a_pair_fits_is_told_by_name_whatever_their_order() -> None:
+    options = change_options({}, {"learner": "alignment", "matching": ["match"]}, WORST_FIRST)
+    assert [WORST_FIRST.choices[i] for i in matching_classes(options, WORST_FIRST)] == ["match"]
+
+
+@pytest.mark.parametrize("matching", [[], ["yes"], ["match", "yes"], ["mismatch", "partly", "match"]])
+def test_the_alignment_learner_is_refused_until_it_knows_which_answers_fit(matching: list[str]) -> None:
+    with pytest.raises(OptionsInvalid, match=r'some of \["mismatch", "partly", "match"\], not all'):
+        change_options({}, {"learner": "alignment", "matching": matching}, WORST_FIRST)

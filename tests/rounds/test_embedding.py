@@ -21,6 +21,11 @@ def picture(shade: int, side: int = 100) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def test_all_jobs_of_a_process_share_one_set_of_connections(tmp_path: Path) -> None:
+    services = Services(Settings(data_dir=tmp_path, label_studio_api_key="unused"))  # type: ignore[arg-type]
+    assert services.media is services.media
+
+
 def test_large_pictures_are_decoded_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(
         data_dir=tmp_path,

@@ -125,7 +125,7 @@ def _contents(
     """Number -> (item, what a candidate shows of it): the words, or a thumbnail; without what cannot be read."""
     items = catalogue.items(services.store, project_id, {n for q in questions for n in (q.item, *q.candidates)})
     offered = {n for q in questions for n in q.candidates if q.modality == "text"}
-    media = services.media()
+    media = services.media
 
     def small(number: int) -> tuple[int, str]:
         try:
