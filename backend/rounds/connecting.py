@@ -226,5 +226,5 @@ def _detach(services: Services, project_id: int) -> None:
 
 def our_versions(services: Services, project_id: int) -> set[str]:
     """Every version name a round of this store used, and those of answers on demand."""
-    published = {r.version for r in rounds.of_project(services.store, project_id)}
+    published = {r.version for r in rounds.names(services.store, project_id)}
     return published | {live_version(version) for version in published} | {live_version("")}

@@ -17,6 +17,7 @@ from backend.rounds.reasons import sentence
 from backend.rounds.selection import Place
 from backend.rounds.services import Services
 from backend.store import projects, rounds, tasks
+from backend.store.rounds import RoundName
 from backend.store.tables import Round
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ def publish(
 
 
 def clear_away(services: Services, project_id: int, versions: Collection[str]) -> None:
-    """Take back the reasons of tasks that left the queue and delete our versions that are not in force.
+    """Take back the reasons of tasks that left the queue, delete our versions that are not in force, and forget what
+    of their queues is of no use any more.
 
     Only versions that a round of this store published are deleted. Rows made on demand are left to
     `trim_live_rows`: there may be thousands, and deleting them blocks.
@@ -83,16 +85,18 @@ def clear_away(services: Services, project_id: int, versions: Collection[str]) -
     if stale:
         services.label_studio.write_field(project_id, sorted(stale), REASON_KEY, "")
         tasks.set_reason(services.store, project_id, stale, "")
-    old = [r for r in rounds.of_project(services.store, project_id) if r.version not in (project.version, "")]
+    old = [r for r in rounds.names(services.store, project_id) if r.version not in (project.version, "")]
     left_over = [r for r in old if r.version in versions]
     if set(versions) <= {project.version, *(r.version for r in old), *live_versions(services, project_id)}:
         _delete_in_pieces(services, project_id, left_over, queued)
     for round_ in left_over:
         services.label_studio.delete_model_version(project_id, round_.version)
+    if in_force is not None:
+        rounds.forget_superseded(services.store, in_force)
 
 
 def _delete_in_pieces(
-    services: Services, project_id: int, left_over: Iterable[Round], queued: Container[int]
+    services: Services, project_id: int, left_over: Iterable[RoundName], queued: Container[int]
 ) -> None:
     """Delete the rows of tasks that are in no queue any more, a few tasks a call.
 
@@ -124,7 +128,7 @@ def trim_live_rows(services: Services, project_id: int, most: int = 50) -> int:
 
 def live_versions(services: Services, project_id: int) -> set[str]:
     """Every version under which this store has answered on demand."""
-    return {live_version(r.version) for r in rounds.of_project(services.store, project_id)} | {live_version("")}
+    return {live_version(r.version) for r in rounds.names(services.store, project_id)} | {live_version("")}
 
 
 def live_version(version: str) -> str:

@@ -72,7 +72,7 @@ def project_status(services: Services, project: Project, *, with_agreement: bool
     """
     store = services.store
     counts = tasks.counts(store, project.id, services.encoder_id)
-    latest = rounds.of_project(store, project.id)
+    latest = rounds.of_project(store, project.id, limit=1)
     in_force = rounds.in_force(store, project)
     queue_left, batch_left = rounds.remaining(store, in_force.id) if in_force else (0, 0)
     fitted = int(in_force.counts.get("labels", 0)) if in_force else 0
@@ -102,7 +102,7 @@ def project_status(services: Services, project: Project, *, with_agreement: bool
         unreadable_answers=counts.by_label.get("unreadable", 0),
         pool=counts.pool,
         rounds=project.round_number,
-        rounds_failed=sum(r.status == "failed" for r in latest),
+        rounds_failed=len(rounds.names(store, project.id, "failed")),
         round_requested=project.round_requested,
         round_running=leases.holder_of(store, f"round {project.id}", services.settings.lease_seconds),
         round_step=latest[0].step if latest else "",

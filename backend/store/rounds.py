@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import safe_open
@@ -17,6 +17,16 @@ from backend.store.tables import Project, QueueEntry, Round, Task
 from backend.store.tasks import in_pool
 
 KEPT_HEADS = 5
+# Nothing that is deleted was read in the same session.
+UNSEEN = {"synchronize_session": False}
+
+
+class RoundName(NamedTuple):
+    """A round and the version it was to publish."""
+
+    id: int
+    number: int
+    version: str
 
 
 def start(
@@ -105,6 +115,35 @@ def of_project(store: Store, project_id: int, *statuses: str, limit: int = 1000)
     with store.reading() as session:
         query = select(Round).where(Round.project_id == project_id).order_by(Round.id.desc()).limit(limit)
         return list(session.scalars(query.where(Round.status.in_(statuses)) if statuses else query))
+
+
+def names(store: Store, project_id: int, *statuses: str) -> list[RoundName]:
+    """What all rounds of a project are called, however many they are."""
+    with store.reading() as session:
+        query = select(Round.id, Round.number, Round.version).where(Round.project_id == project_id)
+        rows = session.execute(query.where(Round.status.in_(statuses)) if statuses else query)
+        return [RoundName(*row) for row in rows]
+
+
+def forget_superseded(store: Store, in_force: Round) -> int:
+    """Delete the places of earlier queues whose tasks were chosen again, or that were never served; tells how many.
+
+    Kept are the latest place of each task, which explains it, and every control sample, which measures accuracy: a
+    project has no more places than tasks, beside the control samples, however many rounds it has. To be called once
+    the versions before are gone from Label Studio: their queues say whose rows those are.
+    """
+    mine, chosen = QueueEntry.project_id == in_force.project_id, QueueEntry.round_id == in_force.id
+    chosen_again = mine & QueueEntry.task_id.in_(select(QueueEntry.task_id).where(chosen))
+    ended = (Round.project_id == in_force.project_id) & Round.status.in_(("failed", "abandoned", "empty"))
+    never_served = QueueEntry.round_id.in_(select(Round.id).where(ended))
+    gone = 0
+    with store.statement() as session:
+        # Two statements, for each of which there is an index.
+        for useless in (chosen_again, never_served):
+            old = useless & (QueueEntry.round_id < in_force.id) & (QueueEntry.role != "control")
+            deleted = session.execute(delete(QueueEntry).where(old), execution_options=UNSEEN)
+            gone += int(deleted.rowcount)  # type: ignore[attr-defined]
+    return gone
 
 
 def queue(store: Store, round_id: int) -> list[QueueEntry]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from sqlalchemy import select
 from backend.errors import LeaseLost, ProjectUnknown
 from backend.settings import Settings
 from backend.store import Store, events, leases, open_store, projects, rounds, tasks
-from backend.store.tables import Base, Round, Vector
+from backend.store.tables import Base, QueueEntry, Round, Vector
 from backend.store.vectors import VectorStore
 
 
@@ -130,10 +131,9 @@ class TestLeases:
         assert sum(lease is not None for lease in got) == 1
 
 
-def start_round(store: Store, number: int, trigger: str = "") -> Round:
-    return rounds.start(
-        store, 1, number=number, version=f"v{number}-auto", trigger=trigger, strategy="auto", options={}, seed=0
-    )
+def start_round(store: Store, number: int, trigger: str = "", project_id: int = 1) -> Round:
+    about: dict[str, Any] = {"strategy": "auto", "options": {}, "seed": 0}
+    return rounds.start(store, project_id, number=number, version=f"v{number}-auto", trigger=trigger, **about)
 
 
 class TestRoundRequests:
@@ -378,6 +378,49 @@ class TestRounds:
         found = rounds.in_force(store, projects.get(store, 1))
         assert found is not None
         assert (found.status, found.version) == ("published", "v1-auto")
+
+    def test_of_earlier_queues_the_latest_place_of_each_task_and_all_control_samples_stay(self, store: Store) -> None:
+        projects.remember(store, 1, state="attached")
+        first = publish(store, 1, {1: "batch", 2: "control", 3: "reserve", 4: "batch"})
+        failed = start_round(store, 2)
+        rounds.set_queue(store, failed.id, places({5: "batch", 1: "reserve"}))
+        rounds.close(store, failed.id, "failed", "Label Studio was away")
+        another = publish(store, 1, {1: "batch"}, project_id=2)
+        latest = publish(store, 3, {3: "batch", 2: "reserve", 6: "batch"})
+        assert rounds.forget_superseded(store, latest) == 3
+        assert kept(store, first) == {1: "batch", 2: "control", 4: "batch"}
+        assert kept(store, failed) == {}
+        assert kept(store, another) == {1: "batch"}
+        assert kept(store, latest) == {3: "batch", 2: "reserve", 6: "batch"}
+        for task_id, round_ in {1: first, 2: latest, 3: latest, 4: first, 6: latest}.items():
+            found = rounds.last_entry(store, 1, task_id)
+            assert found is not None, "a task cannot be explained any more"
+            assert found[1].id == round_.id
+
+    def test_queues_take_no_more_room_however_many_rounds_there_are(self, store: Store) -> None:
+        projects.remember(store, 1, state="attached")
+        queue = dict.fromkeys(range(1, 21), "reserve")
+        for number in range(1, 31):
+            rounds.forget_superseded(store, publish(store, number, {**queue, number % 20 + 1: "control"}))
+        with store.reading() as session:
+            kept = session.scalars(select(QueueEntry.role)).all()
+        assert (len([role for role in kept if role == "reserve"]), kept.count("control")) == (19, 30)
+
+
+def places(roles: dict[int, str], project_id: int = 1) -> list[dict[str, Any]]:
+    entry = {"project_id": project_id, "reason": "typical"}
+    return [{**entry, "task_id": task_id, "role": role} for task_id, role in roles.items()]
+
+
+def publish(store: Store, number: int, roles: dict[int, str], project_id: int = 1) -> Round:
+    opened = start_round(store, number, project_id=project_id)
+    rounds.set_queue(store, opened.id, places(roles, project_id))
+    rounds.put_in_force(store, opened)
+    return opened
+
+
+def kept(store: Store, of: Round) -> dict[int, str]:
+    return {entry.task_id: entry.role for entry in rounds.queue(store, of.id)}
 
 
 def test_events_of_parallel_bursts_are_all_there_and_drained_by_project(store: Store) -> None:

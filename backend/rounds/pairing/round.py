@@ -112,7 +112,7 @@ def _unfinished(
     services: Services, project_id: int, asked: Sequence[PairQueryRow], settled: Settled, options: ProjectOptions
 ) -> list[PairQueryRow]:
     """Open questions of rounds that were cut off, which count into this batch; idle ones are withdrawn."""
-    published = {r.number for r in rounds.of_project(services.store, project_id, "published")}
+    published = {r.number for r in rounds.names(services.store, project_id, "published")}
     still_open = [q for q in asked if q.answer == "open"]
     idle = _idle(still_open, settled, options)
     withdraw(services, project_id, [q for q in still_open if q.key in idle])
@@ -131,7 +131,7 @@ def _places(services: Services, opened: Round, settled: Settled, options: Projec
     # Somebody may be working on one that was not withdrawn for that; it is not served to others.
     idle = _idle(asked, settled, options)
     still_open = [q for q in asked if q.key not in idle]
-    published = {r.number for r in rounds.of_project(services.store, opened.project_id, "published")}
+    published = {r.number for r in rounds.names(services.store, opened.project_id, "published")}
     fresh = [q for q in still_open if q.round_number not in published]
     fresh.sort(key=lambda q: (q.purpose != CONFLICT, _shuffled(opened, q)))
     older = sorted((q for q in still_open if q.round_number in published), key=lambda q: (-q.round_number, q.key))
