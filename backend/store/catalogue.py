@@ -7,12 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, case, func, select, update
 
 from backend.store.database import Store
 from backend.store.engines import without_nul
 from backend.store.tables import CatalogueItem, Vector
 from backend.store.tasks import CHUNK
+
+# States of items that may be asked about or offered; a dropped one matters only as part of a pair.
+LIVE = ("pool", "buffer", "judged")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,13 @@ class ItemRow(NamedTuple):
     modality: str
     state: str
     row: int
+
+
+class Held(NamedTuple):
+    """How many items there are, and how many of them are embedded."""
+
+    items: int
+    embedded: int
 
 
 def add(store: Store, project_id: int, items: Iterable[NewItem], *, state: str = "pool") -> int:
@@ -119,8 +129,8 @@ def numbers_of(store: Store, project_id: int, item_ids: Iterable[str]) -> dict[s
     return found
 
 
-def vector_rows(store: Store, project_id: int, encoder_id: str) -> list[ItemRow]:
-    """Embedded items in the order of their numbers, whatever their state."""
+def vector_rows(store: Store, project_id: int, encoder_id: str, dropped: Iterable[int] = ()) -> list[ItemRow]:
+    """Embedded items in the order of their numbers: all that are not dropped, and those of ``dropped``."""
     joined = and_(
         Vector.encoder_id == encoder_id,
         Vector.modality == CatalogueItem.modality,
@@ -136,10 +146,14 @@ def vector_rows(store: Store, project_id: int, encoder_id: str) -> list[ItemRow]
         )
         .outerjoin(Vector, joined)
         .where(CatalogueItem.project_id == project_id, CatalogueItem.embedded_with == encoder_id)
-        .order_by(CatalogueItem.number)
     )
+    wanted = sorted(set(dropped))
     with store.reading() as session:
-        return [ItemRow(*row) for row in session.execute(query).all()]
+        found = [ItemRow(*row) for row in session.execute(query.where(CatalogueItem.state.in_(LIVE)))]
+        for start in range(0, len(wanted), CHUNK):
+            mine = CatalogueItem.number.in_(wanted[start : start + CHUNK]), CatalogueItem.state.not_in(LIVE)
+            found += [ItemRow(*row) for row in session.execute(query.where(*mine))]
+    return sorted(found)
 
 
 def to_embed(store: Store, project_id: int, encoder_id: str, limit: int) -> list[CatalogueItem]:
@@ -196,26 +210,34 @@ def set_state(store: Store, project_id: int, numbers: Iterable[int], state: str)
             )
 
 
+def held(store: Store, project_id: int, encoder_id: str) -> dict[tuple[str, str], Held]:
+    """(modality, state) -> how many items there are."""
+    embedded = func.sum(case((CatalogueItem.embedded_with == encoder_id, 1), else_=0))
+    query = (
+        select(CatalogueItem.modality, CatalogueItem.state, func.count(), embedded)
+        .where(CatalogueItem.project_id == project_id)
+        .group_by(CatalogueItem.modality, CatalogueItem.state)
+    )
+    with store.reading() as session:
+        return {(modality, state): Held(*numbers) for modality, state, *numbers in session.execute(query)}
+
+
 def counts(store: Store, project_id: int, encoder_id: str) -> dict[str, dict[str, int]]:
     """modality -> state -> items; besides "embedded" and "unreadable" of each modality."""
     found: dict[str, dict[str, int]] = {}
-    mine = CatalogueItem.project_id == project_id
+    for (modality, state), there in held(store, project_id, encoder_id).items():
+        of_modality = found.setdefault(modality, {})
+        of_modality[state] = there.items
+        if there.embedded:
+            of_modality["embedded"] = of_modality.get("embedded", 0) + there.embedded
+    query = (
+        select(CatalogueItem.modality, func.count())
+        .where(CatalogueItem.project_id == project_id, CatalogueItem.problem != "")
+        .group_by(CatalogueItem.modality)
+    )
     with store.reading() as session:
-        for modality, state, count in session.execute(
-            select(CatalogueItem.modality, CatalogueItem.state, func.count())
-            .where(mine)
-            .group_by(CatalogueItem.modality, CatalogueItem.state)
-        ):
-            found.setdefault(modality, {})[state] = count
-        for name, where in (
-            ("embedded", CatalogueItem.embedded_with == encoder_id),
-            ("unreadable", CatalogueItem.problem != ""),
-        ):
-            rows: Sequence[Any] = session.execute(
-                select(CatalogueItem.modality, func.count()).where(mine, where).group_by(CatalogueItem.modality)
-            ).all()
-            for modality, count in rows:
-                found[modality][name] = count
+        for modality, count in session.execute(query):
+            found[modality]["unreadable"] = count
     return found
 
 

@@ -26,6 +26,24 @@ def every(store: Store, project_id: int) -> list[PairQueryRow]:
         return sorted(found, key=lambda query: (query.round_number, query.key))
 
 
+def left_open(store: Store, project_id: int, after: int) -> bool:
+    """Whether a question of a round with a number above this one waits for an answer."""
+    mine = (PairQueryRow.project_id == project_id, PairQueryRow.answer == "open", PairQueryRow.round_number > after)
+    with store.reading() as session:
+        return session.scalar(select(PairQueryRow.key).where(*mine).limit(1)) is not None
+
+
+def of_tasks(store: Store, project_id: int, task_ids: Iterable[int]) -> list[PairQueryRow]:
+    """The questions that these tasks ask."""
+    wanted = sorted(set(task_ids))
+    found: list[PairQueryRow] = []
+    with store.reading() as session:
+        for start in range(0, len(wanted), CHUNK):
+            part = PairQueryRow.task_id.in_(wanted[start : start + CHUNK])
+            found += session.scalars(select(PairQueryRow).where(PairQueryRow.project_id == project_id, part)).all()
+    return found
+
+
 def asked(store: Store, project_id: int, task_of: Mapping[str, int]) -> None:
     """Note the task of each key."""
     with store.writing(project_id) as session:

@@ -307,5 +307,8 @@ def test_a_stream_by_item_judges_every_kind_as_it_arrives(label_studio: LocalLab
 
 
 def _states(loop: PairingLoop) -> dict[str, int]:
-    rows = catalogue.vector_rows(loop.services.store, loop.project_id, loop.services.encoder_id)
-    return dict(Counter(row.state for row in rows))
+    held = catalogue.held(loop.services.store, loop.project_id, loop.services.encoder_id)
+    found: Counter[str] = Counter()
+    for (_, state), there in held.items():
+        found[state] += there.embedded
+    return dict(found)

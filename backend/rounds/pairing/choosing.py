@@ -86,9 +86,10 @@ class Question:
     figures: dict[str, float]
 
 
-def load_catalogue(services: Services, project_id: int) -> PairingArrays:
-    """Read what is embedded."""
-    rows = catalogue.vector_rows(services.store, project_id, services.encoder_id)
+def load_catalogue(services: Services, project_id: int, settled: Settled) -> PairingArrays:
+    """Read what is embedded; of the dropped items, all there ever were in a stream, those that answers speak of."""
+    spoken_of = settled.paired | {n for c in settled.conflicts for n in (c.item, c.earlier.item, c.later.item)}
+    rows = catalogue.vector_rows(services.store, project_id, services.encoder_id, spoken_of)
     vectors = services.vectors()
     mine = {m: [row for row in rows if row.modality == m] for m in MODALITIES}
     return PairingArrays(

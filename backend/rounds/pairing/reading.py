@@ -66,8 +66,7 @@ def read_answers(services: Services, project_id: int, schema: TaskSchema, snapsh
 def forget_answers(services: Services, project_id: int, task_ids: Sequence[int]) -> int:
     """Tasks that had answers and have none any more; tells how many."""
     changed = tasks.label(services.store, project_id, [tasks.Labelling(task_id, "none") for task_id in task_ids])
-    gone = set(task_ids)
-    open_again = [q for q in pair_queries.every(services.store, project_id) if q.task_id in gone]
+    open_again = pair_queries.of_tasks(services.store, project_id, task_ids)
     pair_queries.answered(
         services.store,
         project_id,
@@ -83,7 +82,7 @@ def forget_answers(services: Services, project_id: int, task_ids: Sequence[int])
 def drop_tasks(services: Services, project_id: int, task_ids: Iterable[int]) -> int:
     """Tasks that are gone from Label Studio: their questions may be asked anew."""
     gone = set(task_ids)
-    keys = {q.key for q in pair_queries.every(services.store, project_id) if q.task_id in gone}
+    keys = {q.key for q in pair_queries.of_tasks(services.store, project_id, gone)}
     pair_queries.reopen(services.store, project_id, gone)
     _drop_written(services, project_id, keys)
     return tasks.drop(services.store, project_id, gone)

@@ -31,13 +31,15 @@ def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, pro
     options = options_of(projects.get(store, project_id))
     asked = pair_queries.every(store, project_id)
     settled = settled_pairs(services, project_id, asked, opened.number, options)
-    arrays = load_catalogue(services, project_id)
+    # Counted before they are read: what is embedded in between is news to the next round at worst.
+    embedded = sum(there.embedded for there in catalogue.held(store, project_id, services.encoder_id).values())
+    arrays = load_catalogue(services, project_id, settled)
     by_item = options.stream_mode == "item"
     if options.stream_buffer and not by_item:
         arrays = arrays.buffered(options.stream_buffer, settled)
     known = arrays.known(settled)
     progress.counts |= {
-        "embedded": sum(len(numbers) for numbers in arrays.numbers.values()),
+        "embedded": embedded,
         "answered": tasks.counts(store, project_id, services.encoder_id).by_label.get("label", 0),
         "labels": sum(q.answer not in ("open", "withdrawn", "deleted") for q in asked),
         "pairs": len(settled.pairs),

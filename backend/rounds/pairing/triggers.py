@@ -4,65 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from backend.rounds.options import ProjectOptions
 from backend.rounds.services import Services, options_of
 from backend.store import catalogue, pair_queries, rounds, tasks
+from backend.store.catalogue import Held
 from backend.store.tables import Project, Round
 from backend.strategies.pairing import MODALITIES
 
 # The first questions are asked once so many items of each modality are embedded, however many there are.
 FIRST_ITEMS = 128
+# Items of a stream are judged once all that arrived are embedded, or so many of them.
+ARRIVALS = 128
 
 
 def due_pairing(services: Services, project: Project) -> str:
     """Why a round is due now; empty when none is."""
-    found = catalogue.counts(services.store, project.id, services.encoder_id)
     options = options_of(project)
-    latest = rounds.of_project(services.store, project.id, "published", "empty", limit=1)
-    last_number = latest[0].number if latest else 0
-    asked = pair_queries.every(services.store, project.id)
-    if any(q.answer == "open" and q.round_number > last_number for q in asked):
+    recent = rounds.of_project(services.store, project.id, "published", "empty", limit=1)
+    latest = recent[0] if recent else None
+    if pair_queries.left_open(services.store, project.id, latest.number if latest else 0):
         return "questions of a round that was cut off"
-    embedded = sum(found.get(m, {}).get("embedded", 0) for m in MODALITIES)
-    if options.stream_mode == "item":
-        return _arrival_due(found, latest[0] if latest else None, embedded)
-    if options.stream_buffer:
-        return _stream_due(found, options.stream_buffer)
-    if not all(found.get(m, {}).get("embedded", 0) for m in MODALITIES):
+    held = catalogue.held(services.store, project.id, services.encoder_id)
+    if options.streaming:
+        return _stream_due(held, latest, options)
+    return _pool_due(services, project, held, latest)
+
+
+def _pool_due(
+    services: Services, project: Project, held: Mapping[tuple[str, str], Held], latest: Round | None
+) -> str:
+    of = {m: sum(there.embedded for (modality, _), there in held.items() if modality == m) for m in MODALITIES}
+    if not all(of.values()):
         return ""
-    complete = embedded == sum(_items(found[m]) for m in MODALITIES)
-    if not latest:
-        enough = all(found[m]["embedded"] >= FIRST_ITEMS for m in MODALITIES)
+    embedded = sum(of.values())
+    complete = embedded == sum(there.items for there in held.values())
+    if latest is None:
+        enough = all(count >= FIRST_ITEMS for count in of.values())
         return "first questions" if complete or enough else ""
-    before, last = int(latest[0].counts.get("embedded", 0)), latest[0]
-    if last.status == "published" and rounds.in_force(services.store, project) is None:
+    before = int(latest.counts.get("embedded", 0))
+    if latest.status == "published" and rounds.in_force(services.store, project) is None:
         return "no queue is in force"
     if embedded >= 2 * before or (complete and embedded > before):
         return "new items are embedded"
     answered = tasks.counts(services.store, project.id, services.encoder_id).by_label.get("label", 0)
-    if last.status == "empty":
+    if latest.status == "empty":
         # Nothing was left to ask. Another answer, such as one that was changed, may make room for a question.
-        return "answers changed" if answered != int(last.counts.get("answered", -1)) else ""
-    _, left = rounds.remaining(services.store, last.id)
-    batch = int(last.counts.get("batch", 0))
-    if batch - left >= options.refresh_share * batch:
+        return "answers changed" if answered != int(latest.counts.get("answered", -1)) else ""
+    _, left = rounds.remaining(services.store, latest.id)
+    batch = int(latest.counts.get("batch", 0))
+    if batch - left >= options_of(project).refresh_share * batch:
         return f"{batch - left} of {batch} questions of the batch are answered"
     return ""
 
 
-def _stream_due(found: Mapping[str, Mapping[str, int]], size: int) -> str:
-    waiting = sum(found.get(m, {}).get("buffer", 0) for m in MODALITIES)
-    ready = all(found.get(m, {}).get("embedded", 0) == _items(found.get(m, {})) for m in MODALITIES)
-    return f"the buffer of the stream is full: {waiting} items" if waiting >= size and ready else ""
-
-
-def _arrival_due(found: Mapping[str, Mapping[str, int]], latest: Round | None, embedded: int) -> str:
-    """Items wait to be judged, and something came since some of them could not be."""
-    waiting = sum(found.get(m, {}).get("buffer", 0) for m in MODALITIES)
-    ready = all(found.get(m, {}).get("embedded", 0) == _items(found.get(m, {})) for m in MODALITIES)
-    left = 0 if latest is None else int(latest.counts.get("waiting", 0))
-    news = waiting > left or (latest is not None and embedded > int(latest.counts.get("embedded", 0)))
-    return f"{waiting} items of the stream arrived" if waiting and ready and news else ""
-
-
-def _items(counts: Mapping[str, int]) -> int:
-    return sum(counts.get(state, 0) for state in ("pool", "buffer", "judged", "dropped"))
+def _stream_due(held: Mapping[tuple[str, str], Held], latest: Round | None, options: ProjectOptions) -> str:
+    """Enough that waits is embedded. While items keep arriving some never are, so not all of them have to be."""
+    waiting = [there for (_, state), there in held.items() if state == "buffer"]
+    ready = sum(there.embedded for there in waiting)
+    others = [there for (_, state), there in held.items() if state != "buffer"]
+    if not ready or any(there.embedded < there.items for there in others):
+        return ""
+    if options.stream_mode != "item":
+        return f"the buffer of the stream is full: {ready} items" if ready >= options.stream_buffer else ""
+    if ready < min(ARRIVALS, sum(there.items for there in waiting)):
+        return ""
+    if latest is None:
+        return f"{ready} items of the stream arrived"
+    # Something came since some of them could not be judged.
+    embedded = sum(there.embedded for there in held.values())
+    news = ready > int(latest.counts.get("waiting", 0)) or embedded > int(latest.counts.get("embedded", 0))
+    return f"{ready} items of the stream arrived" if news else ""
