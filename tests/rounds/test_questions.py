@@ -117,17 +117,6 @@ def test_control_questions_are_marked_and_only_they_say_how_many_candidates_are_
     assert candidates_shown(found_second, ProjectOptions(candidates=5)) == 5
 
 
-def test_a_stream_asks_about_its_oldest_items_and_keeps_the_farthest() -> None:
-    arrays = pools(20, state="buffer")
-    buffer = arrays.buffered(10, settle([], {}, 1))
-    assert sum(len(numbers) for numbers in buffer.numbers.values()) == 10
-    assert buffer.numbers["image"].tolist() == list(range(10))
-    both = pools(10, state="buffer")
-    choice = choose(both, [], count=4, stream_buffer=20, stream_keep=3, audit_share=0.0)
-    assert len(choice.kept) == 3
-    assert not choice.kept & {q.item for q in choice.questions}
-
-
 def test_options_that_make_no_sense_in_a_pairing_project_are_refused() -> None:
     both = TaskSchema.from_label_config((TEMPLATES / "image_text_pairing" / "config.xml").read_text())
     images = TaskSchema.from_label_config((TEMPLATES / "image_to_captions" / "config.xml").read_text())

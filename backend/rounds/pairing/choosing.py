@@ -131,17 +131,7 @@ def choose_questions(
     questions = conflict_questions(arrays, joint, settled, directions)[:count]
     if not all(len(arrays.numbers[m]) for m in MODALITIES) or len(questions) == count:
         return Choice(questions, set())
-    waiting = {q.item for q in asked if q.answer in ("open", "tie", "unreadable", "skipped")}
-    allowed = {m: _allowed(arrays, m, settled.resting | waiting, options) for m in MODALITIES}
-    pairs = Pairs(
-        arrays.features,
-        joint,
-        arrays.known(settled),
-        allowed,
-        options.one_to_one,
-        {m: arrays.states[m] == pool_state(options) for m in MODALITIES},
-        _history(asked),
-    )
+    pairs = pools(arrays, joint, settled, asked, options)
     shown = candidates_shown(asked, options)
     strategy = create_strategy(
         options.strategy,
@@ -156,6 +146,30 @@ def choose_questions(
     ]
     kept = farthest_of(pairs, selection, options.stream_keep) if options.stream_keep else {}
     return Choice(questions, {int(arrays.numbers[m][row]) for m, rows in kept.items() for row in rows})
+
+
+def pools(
+    arrays: PairingArrays,
+    joint: Mapping[str, np.ndarray],
+    settled: Settled,
+    asked: Sequence[PairQueryRow],
+    options: ProjectOptions,
+) -> Pairs:
+    """What the strategy sees: the pools, or the buffer of a stream beside the pairs aligned so far.
+
+    Those count as covered and are never offered again. Source: unaligned.md section 3; the paper states the buffer,
+    the rest is ours.
+    """
+    waiting = {q.item for q in asked if q.answer in ("open", "tie", "unreadable", "skipped")}
+    return Pairs(
+        arrays.features,
+        joint,
+        arrays.known(settled),
+        {m: _allowed(arrays, m, settled.resting | waiting, options) for m in MODALITIES},
+        options.one_to_one,
+        {m: arrays.states[m] == pool_state(options) for m in MODALITIES},
+        _history(asked),
+    )
 
 
 def pool_state(options: ProjectOptions) -> str:

@@ -4,10 +4,8 @@ from backend.strategies.pairing.base import PairStrategy
 from backend.strategies.pairing.conformal import CandidateCount, conformal_candidates
 from backend.strategies.pairing.pairs import MODALITIES, WHY, Pairs, PairSelection, Query, other
 from backend.strategies.pairing.streams import (
-    BufferedStream,
     ItemStream,
     arrival_figures,
-    buffer_pairs,
     farthest_of,
     item_figures,
     item_queries,
@@ -16,7 +14,6 @@ from backend.strategies.pairing.streams import (
 __all__ = [
     "MODALITIES",
     "WHY",
-    "BufferedStream",
     "CandidateCount",
     "ItemStream",
     "PairSelection",
@@ -24,7 +21,6 @@ __all__ = [
     "Pairs",
     "Query",
     "arrival_figures",
-    "buffer_pairs",
     "conformal_candidates",
     "farthest_of",
     "item_figures",

@@ -1,4 +1,4 @@
-"""Items that arrive one after the other: a buffer that becomes a round, and a decision on each item."""
+"""Items that arrive one after the other: what of a full buffer is worth keeping, and a decision on each item."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.errors import InvalidOption, PairsInvalid, StreamStateInvalid
+from backend.errors import InvalidOption, StreamStateInvalid
 from backend.strategies.kernels.views import squared_euclidean
 from backend.strategies.pairing.base import Picks, queries_of
 from backend.strategies.pairing.covering import Coverage
@@ -19,38 +19,6 @@ from backend.strategies.pairing.spaces import Space
 
 # Paired items that distances are taken to at once.
 ANCHOR_ROWS = 4096
-
-
-def buffer_pairs(
-    features: Mapping[str, np.ndarray],
-    joint: Mapping[str, np.ndarray],
-    memory_features: Mapping[str, np.ndarray],
-    memory_joint: Mapping[str, np.ndarray],
-    *,
-    one_to_one: bool = True,
-    rounds_asked: tuple[str, ...] = (),
-) -> Pairs:
-    """A full buffer as pools, with the p pairs aligned so far as known ones: row i of each memory is pair i.
-
-    Rows of the buffer come first and keep their numbers; those of the memory follow and are never candidates, with
-    many-to-many too. Embed the memory again with the current model. Source: unaligned.md section 3; the paper states
-    the buffer, the rest is ours. Raises PairsInvalid where the memories are of unequal length.
-    """
-    lengths = sorted({len(memory[m]) for memory in (memory_features, memory_joint) for m in MODALITIES})
-    if len(lengths) > 1:
-        raise PairsInvalid(f"the memories hold {lengths} rows; row i of each is pair i, so give equally many")
-    count = lengths[0]
-    known = np.stack([len(features[modality]) + np.arange(count) for modality in MODALITIES], axis=1)
-    own = {m: np.arange(len(features[m]) + count) < len(features[m]) for m in MODALITIES}
-    return Pairs(
-        {m: np.concatenate([features[m], memory_features[m]]) for m in MODALITIES},
-        {m: np.concatenate([joint[m], memory_joint[m]]) for m in MODALITIES},
-        known.astype(np.int64),
-        own,
-        one_to_one,
-        own,
-        rounds_asked,
-    )
 
 
 def farthest_of(
@@ -119,83 +87,6 @@ def item_queries(
 ) -> list[Query]:
     """Questions about some items, each with its candidates, best first."""
     return queries_of(pairs, Picks(modality, items, why, {"cover": cover}), candidates) if len(items) else []
-
-
-@dataclass
-class BufferedStream:
-    """Ids of the items that arrived and wait for a round; a full buffer is a round.
-
-    size: items of both modalities together; keep: how many of them ``close`` may carry over; waiting: (modality, id)
-    in the order of arrival, of which the first ``size`` are the buffer: what arrives while a round is made waits for
-    the next. The paper states that it uses a buffer; what is done with the rest of it is ours (unaligned.md
-    section 3). Vectors are not kept: they are looked up when the round is made, with the model of that moment.
-    Nothing is lost by a restart: ``state`` is all there is, and until ``close`` the same round can be made again.
-    """
-
-    size: int
-    keep: int = 0
-    waiting: list[tuple[str, str]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.size < 2:
-            raise InvalidOption(f"size is {self.size}; a buffer holds 2 items or more, one of each modality")
-        if not 0 <= self.keep < self.size:
-            raise InvalidOption(f"keep is {self.keep}; it must lie between 0 and size - 1 = {self.size - 1}")
-
-    @property
-    def full(self) -> bool:
-        """Whether a round is due."""
-        return len(self.waiting) >= self.size
-
-    @property
-    def buffer(self) -> dict[str, list[str]]:
-        """Modality -> ids in the order of arrival: the pools of the next round."""
-        return _by_modality(self.waiting[: self.size])
-
-    def push(self, modality: str, item: str) -> bool:
-        """Take an item in; False where it waits already (a message that came twice)."""
-        if modality not in MODALITIES:
-            raise InvalidOption(f"item {item!r} is of {modality!r}; choose one of {list(MODALITIES)}")
-        if (modality, item) in self.waiting:
-            return False
-        self.waiting.append((modality, item))
-        return True
-
-    def close(self, kept: Mapping[str, Sequence[str]] | None = None) -> dict[str, list[str]]:
-        """The round was made: empty the buffer but for ``kept``, in their old order; returns what was dropped,
-        items asked about included. Raises InvalidOption for more than ``keep`` items or for others than were there.
-        """
-        buffer = self.waiting[: self.size]
-        wanted = {(modality, item) for modality, items in (kept or {}).items() for item in items}
-        strange = sorted(wanted - set(buffer))
-        if strange or len(wanted) > self.keep:
-            raise InvalidOption(
-                f"kept names {len(wanted)} items, unknown ones: {strange}; "
-                f"carry over {self.keep} items of the buffer at most"
-            )
-        self.waiting = [item for item in buffer if item in wanted] + self.waiting[self.size :]
-        return _by_modality([item for item in buffer if item not in wanted])
-
-    def state(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it."""
-        return {"size": self.size, "keep": self.keep, "waiting": [list(item) for item in self.waiting]}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> BufferedStream:
-        """The stream as it was; raises StreamStateInvalid for what ``state`` never gave."""
-        try:
-            waiting = [(str(modality), str(item)) for modality, item in state["waiting"]]
-            if any(modality not in MODALITIES for modality, _ in waiting):
-                raise ValueError(f"a modality other than {list(MODALITIES)}")
-            return cls(int(state["size"]), int(state["keep"]), waiting)
-        except (KeyError, TypeError, ValueError) as error:
-            raise StreamStateInvalid(
-                f"stored state of a stream lacks or garbles {error}; start a new stream"
-            ) from error
-
-
-def _by_modality(items: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    return {modality: [item for kind, item in items if kind == modality] for modality in MODALITIES}
 
 
 @dataclass(frozen=True)

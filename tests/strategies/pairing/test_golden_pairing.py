@@ -9,7 +9,7 @@ import pytest
 
 from backend.strategies import Pairs, create_strategy
 from backend.strategies.kernels.best_matches import best_matches
-from backend.strategies.pairing import MODALITIES, buffer_pairs
+from backend.strategies.pairing import MODALITIES
 from backend.strategies.pairing.spaces import Space
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -77,24 +77,6 @@ def test_five_rounds_with_answers_are_those_of_the_reference() -> None:
         np.testing.assert_array_equal(partners, g["partner"][number])
         known = np.concatenate([known, columns(found.modality, picks, partners)])
         asked = (*asked, found.modality)
-
-
-def test_four_buffers_of_a_stream_are_those_of_the_reference() -> None:
-    g = load("stream")
-    memory = {"image": g["mem_img"], "text": g["mem_txt"]}
-    strategy = create_strategy("three_step", core_size=int(g["BC"]))
-    for number, (images, texts) in enumerate(zip(g["img"], g["txt"], strict=True)):
-        buffer = {"image": images, "text": texts}
-        pairs = buffer_pairs(buffer, buffer, memory, memory)
-        found = strategy.select(pairs, int(g["B"]), np.random.default_rng(0))
-        assert found.modality == MODALITIES[int(g["modality"][number])]
-        np.testing.assert_array_equal(found.parts["coreset"], g["coreset"][number])
-        picks = found.items(found.modality)
-        np.testing.assert_array_equal(picks, g["picks"][number])
-        partners = answers(picks, g["pair_of_txt"][number], found.modality)
-        np.testing.assert_array_equal(partners, g["partner"][number])
-        rows = columns(found.modality, picks, partners)
-        memory = {m: np.concatenate([memory[m], buffer[m][rows[:, c]]]) for c, m in enumerate(MODALITIES)}
 
 
 def test_the_two_best_of_three_hundred_are_those_of_the_reference() -> None:

@@ -6,100 +6,37 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from backend.errors import InvalidOption, PairsInvalid, StreamStateInvalid
+from backend.errors import InvalidOption, StreamStateInvalid
 from backend.strategies import create_strategy
 from backend.strategies.pairing import (
     MODALITIES,
-    BufferedStream,
     ItemStream,
-    buffer_pairs,
     conformal_candidates,
     farthest_of,
     item_figures,
 )
 
 
-def test_a_full_buffer_is_a_round_and_what_comes_meanwhile_waits_for_the_next():
-    stream = BufferedStream(4, keep=1)
-    assert [stream.push("image", name) for name in ("a", "b", "b")] == [True, True, False]
-    assert not stream.full
-    assert stream.push("text", "b") and stream.push("text", "c")
-    assert stream.full and stream.push("image", "d")
-    assert stream.buffer == {"image": ["a", "b"], "text": ["b", "c"]}
-    assert stream.close({"text": ["c"]}) == {"image": ["a", "b"], "text": ["b"]}
-    assert stream.buffer == {"image": ["d"], "text": ["c"]}
-    assert stream.waiting == [("text", "c"), ("image", "d")]
-    with pytest.raises(InvalidOption, match="'e' is of 'audio'"):
-        stream.push("audio", "e")
-
-
-def test_a_round_cannot_keep_what_was_not_there_or_more_than_allowed():
-    stream = BufferedStream(3, keep=1)
-    for name in ("a", "b", "c"):
-        stream.push("image", name)
-    for kept in ({"image": ["x"]}, {"image": ["a", "b"]}):
-        with pytest.raises(InvalidOption, match="carry over 1 items of the buffer at most"):
-            stream.close(kept)
-    assert stream.buffer["image"] == ["a", "b", "c"]
-    for wrong in ({"size": 1}, {"size": 3, "keep": 3}, {"size": 3, "keep": -1}):
-        with pytest.raises(InvalidOption):
-            BufferedStream(**wrong)
-
-
-@given(st.lists(st.tuples(st.sampled_from(MODALITIES), st.integers(0, 30).map(str)), max_size=60))
-def test_a_buffer_that_is_stored_after_each_item_is_the_same_buffer(arrivals):
-    plain, stored = BufferedStream(7, keep=2), BufferedStream(7, keep=2)
-    for modality, item in arrivals:
-        assert plain.push(modality, item) == stored.push(modality, item)
-        stored = BufferedStream.from_state(json.loads(json.dumps(stored.state())))
-        if plain.full:
-            kept = {modality: [item]} if item in plain.buffer[modality] else {}
-            assert plain.close(kept) == stored.close(kept)
-    assert plain.state() == stored.state()
-
-
-@pytest.mark.parametrize("kind", [BufferedStream, ItemStream])
-def test_a_garbled_state_is_refused(kind):
-    for state in (
-        {},
-        {"size": "x", "keep": 0, "waiting": {}},
-        {"rate": "x"},
-        {"size": 3, "keep": 0, "waiting": [["audio", "x"]]},
-    ):
+def test_a_garbled_state_is_refused():
+    for state in ({}, {"size": 3, "keep": 0, "waiting": []}, {"rate": "x"}):
         with pytest.raises(StreamStateInvalid, match="start a new stream"):
-            kind.from_state(state)
+            ItemStream.from_state(state)
 
 
 def test_what_is_kept_is_farthest_from_the_pairs_and_was_not_asked_about(make_pairs):
-    whole = make_pairs(known=0)
-    part = {m: whole.joint[m][5:] for m in MODALITIES}
-    memory = {m: whole.joint[m][:5] for m in MODALITIES}
-    pairs = buffer_pairs(part, part, memory, memory)
+    pairs = make_pairs(known=5)
     found = create_strategy("three_step").select(pairs, 6, np.random.default_rng(0))
     kept = farthest_of(pairs, found, 10)
     assert sum(map(len, kept.values())) == 10
-    distance = {m: 1 - (part[m] @ memory[m].T).max(axis=1) for m in MODALITIES}
+    distance = {m: 1 - (pairs.joint[m] @ pairs.joint[m][:5].T).max(axis=1) for m in MODALITIES}
     for modality in MODALITIES:
-        waiting = np.setdiff1d(np.arange(len(part[modality])), found.items(modality))
+        waiting = np.setdiff1d(np.arange(5, pairs.size(modality)), found.items(modality))
         assert set(kept[modality]) <= set(waiting)
         others = np.setdiff1d(waiting, kept[modality])
         if len(kept[modality]):
             assert distance[modality][kept[modality]].min() >= distance[modality][others].max()
     assert {m: len(rows) for m, rows in farthest_of(pairs, found, 0).items()} == {"image": 0, "text": 0}
-
-
-def test_the_memory_of_a_stream_is_never_offered_with_many_to_many_either(make_pairs):
-    whole = make_pairs(known=0)
-    memory = {m: whole.joint[m][:30] for m in MODALITIES}
-    pairs = buffer_pairs(whole.joint, whole.joint, memory, memory, one_to_one=False)
-    for modality, size in (("image", 60), ("text", 50)):
-        assert np.flatnonzero(pairs.candidates(modality)).tolist() == list(range(size))
-        assert np.flatnonzero(pairs.open(modality)).tolist() == list(range(size))
-    with pytest.raises(PairsInvalid, match="equally many"):
-        buffer_pairs(whole.joint, whole.joint, whole.joint, whole.joint)
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
