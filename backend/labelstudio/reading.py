@@ -18,7 +18,7 @@ from backend.labelstudio.session import Session, in_chunks
 
 _LIGHT = "id,data,updated_at"
 # `include` also trims the nested annotations, so their fields must be listed with the task's.
-_WITH_ANNOTATIONS = _LIGHT + ",annotations,result,completed_by,was_cancelled,ground_truth,task"
+_WITH_ANNOTATIONS = _LIGHT + ",annotations,result,completed_by,was_cancelled,ground_truth,task,created_at"
 IDS_A_CALL = 400  # keeps the address below 8 kB, the limit of common proxies
 _PAGE_BYTES = 32_000_000
 _PAGE_TIMEOUT = 180.0

@@ -102,12 +102,13 @@ def test_two_claims_on_one_caption_become_a_question_and_its_answer_settles_it(
     options["strategy_options"] = {"directions": "image"}
     with PairingLoop(label_studio, tmp_path, config("image_text_pairing"), items=8, options=options) as loop:
         version = loop.wait_for_version()
-        one, two = loop.next_question(), None
-        contested = next(c for c in one.data["candidate_ids"])
-        loop.answer(one, contested)
-        two = loop.next_question()
-        assert contested in two.data["candidate_ids"]
-        loop.answer(two, contested)
+        # The one with the later key is answered first: what decides is the time, and not how the keys are ordered.
+        tasks = loop.client.tasks_by_id(loop.project_id, [q.task_id for q in loop.questions()]).values()
+        two, one = sorted(tasks, key=lambda task: task.data["query_key"])[:2]
+        contested = one.data["candidate_ids"][0]
+        for task in (one, two):
+            assert contested in task.data["candidate_ids"]
+            loop.client.create_annotation(task.id, answer_regions(loop.schema, contested))
         for _ in range(2):
             loop.answer(loop.next_question(), UNSURE)
         loop.wait_for_version(after=version)
