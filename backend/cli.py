@@ -192,7 +192,7 @@ def status(
     project: Annotated[int | None, typer.Option("--project", "-p", help="Only this project.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Queue, version, round, embedding and last publish of each project."""
+    """Queue, version, round, embedding, accuracy and last publish of each project."""
     from dataclasses import asdict
 
     from backend.rounds.report import status_lines
@@ -294,6 +294,18 @@ def queue_ties(project: ProjectOption) -> None:
 
     for task_id, kind in tasks.unsettled(_services().store, project):
         typer.echo(f"task {task_id}: {kind}")
+
+
+@app.command()
+def accuracy(project: ProjectOption, as_json: JsonOption = False) -> None:
+    """How well the model does, round by round, by the control sample."""
+    from backend.rounds.report import accuracy_curve_lines
+
+    lines, rows = accuracy_curve_lines(_services(), project)
+    if as_json:
+        _print(rows)
+    else:
+        typer.echo("\n".join(lines))
 
 
 @app.command()

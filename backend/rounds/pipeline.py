@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from backend.rounds.publishing import clear_away, publish
 from backend.rounds.selection import Place, choose_queue
 from backend.rounds.services import Services, options_of, schema_of
 from backend.rounds.sync import sync_project
-from backend.store import leases, projects, rounds, tasks
+from backend.store import control_sample, leases, projects, rounds, tasks
 from backend.store.leases import HeldLease
 from backend.store.tables import Round
 
@@ -193,7 +193,8 @@ def _run(services: Services, opened: Round, progress: Progress) -> None:
     model = fit_model(services, arrays, schema, options, opened.seed)
     if model is not None:
         path = save_model(services.store, opened, model, schema)
-        rounds.reach(services.store, opened.id, "saved", head=str(path.relative_to(services.store.data_dir)))
+        head_file = str(path.relative_to(services.store.data_dir))
+        rounds.reach(services.store, opened.id, "saved", head=head_file, schema_hash=schema.config_hash)
     progress("fitted")
 
     head = None if model is None else model.head
@@ -205,6 +206,7 @@ def _run(services: Services, opened: Round, progress: Progress) -> None:
     if not places:
         rounds.close(services.store, opened.id, "empty")
         return
+    _note_predictions(services, opened, seen, head, schema, places)
     answers = _answers(seen, head, schema, places) if options.prelabel and head is not None else {}
     published = publish(services, opened, schema, places, answers, progress)
     progress.counts["published"] = len(published)
@@ -247,8 +249,26 @@ def _next_number(last: int, versions: Iterable[str]) -> int:
     return max([last, *taken]) + 1
 
 
+def _note_predictions(
+    services: Services,
+    opened: Round,
+    arrays: RoundArrays,
+    head: LateFusionHead | None,
+    schema: TaskSchema,
+    places: Sequence[Place],
+) -> None:
+    """Keep what the head says of its control sample, before anybody answers: that measures how well it does."""
+    if head is None:
+        return
+    drawn = [place for place in places if place.role == "control"]
+    answers = _answers(arrays, head, schema, drawn)
+    # Where no choice of several is likely, it says that none applies.
+    said = {place.task_id: answers[place.task_id][0] if place.task_id in answers else [] for place in drawn}
+    control_sample.note(services.store, opened, said)
+
+
 def _answers(
-    arrays: RoundArrays, head: LateFusionHead, schema: TaskSchema, places: list[Place]
+    arrays: RoundArrays, head: LateFusionHead, schema: TaskSchema, places: Sequence[Place]
 ) -> dict[int, tuple[list[str], float]]:
     position = {int(task_id): i for i, task_id in enumerate(arrays.task_ids)}
     rows = [position[place.task_id] for place in places]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from backend.errors import TaskUnknown
+from backend.rounds.accuracy import LEAST_ANSWERS, Estimate, accuracy_curve
 from backend.rounds.reasons import sentence
 from backend.rounds.services import Services, schema_of
-from backend.rounds.status import ProjectStatus, describe_age
-from backend.store import projects, rounds
+from backend.rounds.status import ProjectStatus, classes_of, describe_age
+from backend.store import control_sample, projects, rounds
 
 # Annotators and classes in a line of `mmal status`; --json has all of them.
 LISTED = 6
@@ -34,7 +36,7 @@ def status_lines(status: ProjectStatus) -> list[str]:
     if status.items:
         held = ", ".join(f"{c.get('embedded', 0)} {modality}s" for modality, c in sorted(status.items.items()))
         lines.append(f"  catalogue  {held} embedded; {status.pairs} pairs at the last round")
-    lines += _agreement_lines(status)
+    lines += _accuracy_lines(status) + _agreement_lines(status)
     if status.round_running:
         lines.append(f"  running    a round, by {status.round_running}")
     if status.round_requested:
@@ -44,6 +46,49 @@ def status_lines(status: ProjectStatus) -> list[str]:
     if status.last_error:
         lines.append(f"  ERROR      {describe_age(status.last_error_at)}: {status.last_error}")
     return lines
+
+
+def _accuracy_lines(status: ProjectStatus) -> list[str]:
+    found = status.accuracy
+    if found is None or not (found.control_answers or status.options.get("audit_share", True)):
+        return []
+    if found.now is None:
+        return [f"  accuracy   told from {LEAST_ANSWERS} control answers on; {found.control_answers} so far"]
+    line = f"  accuracy   {_share(found.now)} of {found.now.answers} control answers {_interval(found.now)}"
+    if found.measure == "exact match":
+        line += ", every label right"
+    if found.first is not None:
+        line += f", {_share(found.first)} at first"
+    if found.now.prefilled:
+        line += f"; {found.now.prefilled} of them PRE-FILLED, so rather less"
+    return [line]
+
+
+def accuracy_curve_lines(services: Services, project_id: int) -> tuple[list[str], list[dict[str, Any]]]:
+    """The accuracy by the control sample round by round, as lines and as rows."""
+    project = projects.get(services.store, project_id)
+    if classes_of(project) is None:
+        return [f"project {project_id} does not ask for classes; see `mmal catalogue show` for one that pairs"], []
+    rounds_ = control_sample.by_round(services.store, project)
+    curve = list(accuracy_curve(rounds_))
+    if not curve:
+        answers = sum(one.answers for one in rounds_)
+        return [f"project {project_id} has {answers} control answers; {LEAST_ANSWERS} are the least to tell from"], []
+    lines = ["round   labels  control answers  of rounds    accuracy  95% interval"]
+    for e in curve:
+        pooled, prefilled = f"{e.since} to {e.until}", f"  {e.prefilled} PRE-FILLED" if e.prefilled else ""
+        lines.append(
+            f"{e.until:5d}  {e.labels:7d}  {e.answers:15d}  {pooled:11s}  {_share(e):>8s}  {_interval(e)}{prefilled}"
+        )
+    return lines, [asdict(e) for e in curve]
+
+
+def _share(found: Estimate) -> str:
+    return f"{found.accuracy:.0%}"
+
+
+def _interval(found: Estimate) -> str:
+    return f"({100 * found.low:.0f} to {100 * found.high:.0f}%)"
 
 
 def _agreement_lines(status: ProjectStatus) -> list[str]:

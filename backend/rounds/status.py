@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backend.errors import LabelConfigUnsupported
+from backend.labelstudio.schema import TaskSchema
+from backend.rounds.accuracy import Accuracy, measure_accuracy
 from backend.rounds.agreement import Agreement, measure_agreement
 from backend.rounds.deciding import answers_of_several
 from backend.rounds.embedding import progress
 from backend.rounds.opinions import opinions_waiting
 from backend.rounds.services import Services, schema_of
-from backend.store import catalogue, leases, rounds, tasks
+from backend.store import catalogue, control_sample, leases, rounds, tasks
 from backend.store.tables import Project
 
 
@@ -22,6 +24,7 @@ class ProjectStatus:
 
     items: of a pairing project, modality -> state -> number; pairs: known at the last round.
     opinions_waiting: undecided tasks that one more annotator was asked for; agreement: only where it was asked for.
+    accuracy: by the control sample; None where the project does not ask for classes.
     """
 
     project_id: int
@@ -60,6 +63,7 @@ class ProjectStatus:
     pairs: int = 0
     opinions_waiting: int = 0
     agreement: Agreement | None = None
+    accuracy: Accuracy | None = None
 
 
 def project_status(services: Services, project: Project, *, with_agreement: bool = False) -> ProjectStatus:
@@ -71,6 +75,7 @@ def project_status(services: Services, project: Project, *, with_agreement: bool
         Compare the annotators too, which reads every answer to tasks with several.
     """
     store = services.store
+    schema = classes_of(project)
     counts = tasks.counts(store, project.id, services.encoder_id)
     latest = rounds.of_project(store, project.id, limit=1)
     in_force = rounds.in_force(store, project)
@@ -113,20 +118,28 @@ def project_status(services: Services, project: Project, *, with_agreement: bool
         items=catalogue.counts(store, project.id, services.encoder_id),
         pairs=int(in_force.counts.get("pairs", 0)) if in_force else 0,
         opinions_waiting=len(opinions_waiting(services, project.id)),
-        agreement=_agreement(services, project) if with_agreement else None,
+        agreement=_agreement(services, project, schema) if with_agreement and schema else None,
+        accuracy=_accuracy(services, project, schema) if schema else None,
     )
 
 
-def _agreement(services: Services, project: Project) -> Agreement | None:
+def classes_of(project: Project) -> TaskSchema | None:
+    """What the label config asks for, where these are classes."""
     if not project.label_config:
         return None
     try:
         schema = schema_of(project)
     except LabelConfigUnsupported:
         return None  # the state says so already
-    if schema.kind == "pairing":
-        return None
+    return schema if schema.kind == "classification" else None
+
+
+def _agreement(services: Services, project: Project, schema: TaskSchema) -> Agreement | None:
     return measure_agreement(answers_of_several(services.store, project.id), multi_label=schema.multi_label)
+
+
+def _accuracy(services: Services, project: Project, schema: TaskSchema) -> Accuracy:
+    return measure_accuracy(control_sample.by_round(services.store, project), multi_label=schema.multi_label)
 
 
 def describe_age(moment: float) -> str:

@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from backend.errors import OptionsInvalid
 from backend.rounds.connecting import set_options
+from backend.rounds.report import accuracy_curve_lines
 from backend.rounds.services import Services
 from backend.rounds.status import project_status
 from backend.store import projects
@@ -42,6 +43,12 @@ def show_project(project_id: int) -> ResponseReturnValue:
     """The state of one project."""
     services = _services()
     return jsonify(asdict(project_status(services, projects.get(services.store, project_id), with_agreement=True)))
+
+
+@routes.get("/projects/<int:project_id>/accuracy")
+def show_accuracy(project_id: int) -> ResponseReturnValue:
+    """How well the model does, round by round, by the control sample."""
+    return jsonify(accuracy_curve_lines(_services(), project_id)[1])
 
 
 @routes.patch("/projects/<int:project_id>/options")

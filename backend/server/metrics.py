@@ -34,6 +34,10 @@ GAUGES: dict[str, tuple[str, Callable[[ProjectStatus], float]]] = {
     "mmal_tasks": ("Tasks in Label Studio", lambda s: s.tasks),
     "mmal_tasks_embedded": ("Tasks with vectors", lambda s: s.embedded),
     "mmal_unreadable_media": ("Tasks with an image or text that cannot be read", lambda s: s.unreadable_media),
+    "mmal_control_answers": ("Control answers that accuracy is told from", lambda s: _pooled(s, "answers")),
+    "mmal_accuracy": ("Share of them the head had right before, see docs", lambda s: _pooled(s, "accuracy")),
+    "mmal_accuracy_low": ("Lower end of its 95% interval", lambda s: _pooled(s, "low")),
+    "mmal_accuracy_high": ("Upper end of its 95% interval", lambda s: _pooled(s, "high")),
     "mmal_project_failing": ("1 while the project has an ERROR in mmal status", lambda s: bool(s.last_error)),
 }
 """Name -> (meaning, value) of what each attached project has one of."""
@@ -121,6 +125,11 @@ def _histogram(counted: Counted, own: dict[tuple[str, ...], float]) -> Metric:
             buckets.append((floatToGoString(bound), below))
         family.add_metric(labels, buckets, own.get((*labels, measures.SUM), 0.0))
     return family
+
+
+def _pooled(status: ProjectStatus, figure: str) -> float:
+    found = status.accuracy and status.accuracy.now
+    return float(getattr(found, figure)) if found else float("nan")
 
 
 def _age(moment: float) -> float:

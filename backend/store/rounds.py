@@ -12,6 +12,7 @@ from safetensors.numpy import save
 from sqlalchemy import delete, func, select, update
 
 from backend.store import faults
+from backend.store.control_sample import forgetting_unanswered
 from backend.store.database import Store
 from backend.store.tables import Project, QueueEntry, Round, Task
 from backend.store.tasks import in_pool
@@ -81,6 +82,7 @@ def put_in_force(store: Store, opened: Round) -> None:
     now = store.clock()
     with store.statement() as session:
         session.execute(update(Round).where(Round.id == opened.id).values(status="published", finished_at=now))
+        session.execute(forgetting_unanswered(opened))
         session.execute(
             update(Project)
             .where(Project.id == opened.project_id)

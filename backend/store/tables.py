@@ -161,7 +161,10 @@ class PairQueryRow(Base):
 
 
 class Round(Base):
-    """One active-learning round; ``step`` is the last point it reached."""
+    """One active-learning round; ``step`` is the last point it reached.
+
+    ``schema_hash``: of the label config that the answers of its head belong to, empty where it has no head.
+    """
 
     __tablename__ = "rounds"
     id: Mapped[int] = mapped_column(AutoId, primary_key=True)
@@ -178,6 +181,7 @@ class Round(Base):
     seconds: Mapped[dict[str, Any]] = mapped_column(default=dict)
     error: Mapped[str] = mapped_column(Text, default="")
     head: Mapped[str] = mapped_column(Text, default="")
+    schema_hash: Mapped[str] = mapped_column(String(64), default="", server_default="")
     started_at: Mapped[float] = mapped_column(Float, default=0.0)
     finished_at: Mapped[float] = mapped_column(Float, default=0.0)
 
@@ -197,6 +201,20 @@ class QueueEntry(Base):
         Index("queue_by_task", "project_id", "task_id"),
         ForeignKeyConstraint(["round_id"], ["rounds.id"], ondelete="CASCADE"),
     )
+
+
+class ControlPrediction(Base):
+    """What the head of a round says of a control task it drew, to be compared with the answer that comes.
+
+    Deleted where the task is still unanswered when another queue replaces the one it was drawn for.
+    """
+
+    __tablename__ = "control_predictions"
+    project_id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    round_id: Mapped[int] = mapped_column(AutoId, primary_key=True)
+    task_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    predicted: Mapped[list[str]]
+    __table_args__ = (ForeignKeyConstraint(["round_id"], ["rounds.id"], ondelete="CASCADE"),)
 
 
 class Event(Base):

@@ -9,6 +9,7 @@ from backend.store import (
     Store,
     backup,
     catalogue,
+    control_sample,
     counters,
     events,
     faults,
@@ -42,6 +43,7 @@ def fill(store: Store) -> None:
     rounds.reach(store, opened.id, "saved", head=str(path.relative_to(store.data_dir)))
     entry = {"project_id": 1, "task_id": 2, "role": "batch", "reason": "margin", "figures": {"p": 0.25}}
     rounds.set_queue(store, opened.id, [entry])
+    control_sample.note(store, opened, {1: ["ü"]})
     rounds.put_in_force(store, opened)
     catalogue.add(store, 2, [catalogue.NewItem("a", "image", "picture"), catalogue.NewItem("b", "text", "“words”")])
     query = {"key": "q1", "round_number": 1, "modality": "image", "item": 1, "candidates": [2], "similarities": [0.1]}
