@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import requests
+from sqlalchemy import select
 
 from backend.errors import LabelStudioRefused
 from backend.labelstudio.local_server import LocalLabelStudio
+from backend.rounds.connecting import set_options
 from backend.store import rounds
+from backend.store.tables import ControlPrediction
 from backend.strategies import describe, strategy_names
 from tests.live.backend_process import REPOSITORY
 from tests.live.loop import Loop
@@ -118,3 +121,33 @@ def test_the_form_in_label_studio_shows_what_was_set_elsewhere(loop: Loop) -> No
     assert backend.options is not None
     assert (backend.options["strategy"], backend.options["batch_size"]) == ("margin", 10)
     assert loop.project.options["strategy"] == "margin"
+
+
+def test_the_control_sample_measures_the_model_whatever_the_strategy(loop: Loop) -> None:
+    version = loop.project.version
+    set_options(loop.services, loop.project_id, {"audit_share": 0.5, "refresh_share": 1.0}, "the test")
+    version = loop.wait_for_version(after=version)
+    said: dict[int, list[str]] = {}
+    for strategy in ("entropy", "random"):
+        by_command(loop, strategy)
+        version = loop.wait_for_version(after=version)
+        drawn = {entry.task_id for entry in loop.queue() if entry.role == "control"}
+        noted = {task_id: answer for task_id, answer in predictions(loop).items() if task_id in drawn}
+        assert len(noted) == len(drawn) == 5
+        said |= noted
+        loop.label_batch(10)
+        version = loop.wait_for_version(after=version)
+    truth = loop.training_set()
+    accuracy = loop.status.accuracy
+    assert accuracy is not None and accuracy.now is not None
+    assert (accuracy.control_answers, accuracy.now.answers) == (10, 10)
+    assert accuracy.now.right == sum(answer == [truth[task_id]] for task_id, answer in said.items()) > 5
+    printed = loop.backend.cli("accuracy", "--project", str(loop.project_id), "--json")
+    assert json.loads(printed.stdout)[-1]["right"] == accuracy.now.right
+
+
+def predictions(loop: Loop) -> dict[int, list[str]]:
+    """What heads said of control tasks, of those that were answered and of those of the queue in force."""
+    with loop.services.store.reading() as session:
+        rows = session.execute(select(ControlPrediction.task_id, ControlPrediction.predicted))
+        return {row.task_id: row.predicted for row in rows}
