@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import requests
 
@@ -141,7 +142,7 @@ class LocalLabelStudio:
         while self._port is not None and _answers(self._port) and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    def __enter__(self) -> LocalLabelStudio:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
