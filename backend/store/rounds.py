@@ -130,9 +130,9 @@ def names(store: Store, project_id: int, *statuses: str) -> list[RoundName]:
 def forget_superseded(store: Store, in_force: Round) -> int:
     """Delete the places of earlier queues whose tasks were chosen again, or that were never served; tells how many.
 
-    Kept are the latest place of each task, which explains it, and every control sample, which measures accuracy: a
-    project has no more places than tasks, beside the control samples, however many rounds it has. To be called once
-    the versions before are gone from Label Studio: their queues say whose rows those are.
+    Kept are the latest place of each task, which explains it, and every control sample, which tells what was drawn at
+    random: a project has no more places than tasks, beside the control samples, however many rounds it has. To be
+    called once the versions before are gone from Label Studio: their queues say whose rows those are.
     """
     mine, chosen = QueueEntry.project_id == in_force.project_id, QueueEntry.round_id == in_force.id
     chosen_again = mine & QueueEntry.task_id.in_(select(QueueEntry.task_id).where(chosen))
