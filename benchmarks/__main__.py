@@ -20,6 +20,7 @@ BENCHMARKS = (
     ("benchmarks.retrieval_map", ("--pairs", "2000")),
     ("benchmarks.alignment", ()),
     ("benchmarks.annotators", ("tux12", "--seeds", "2", "--out", ".cache/annotators.json")),
+    ("benchmarks.control_sample", ("tux12", "--seeds", "2", "--batches", "40")),
     ("benchmarks.warm_start", ()),
     ("benchmarks.demo_saving", ("--seeds", "1")),
 )

@@ -85,6 +85,12 @@ def test_the_control_sample_is_a_uniform_draw_of_the_stated_share() -> None:
     assert ((counts - expected) ** 2 / expected).sum() < 60
 
 
+def test_only_a_control_sample_that_measures_a_model_is_called_one() -> None:
+    for labelled, said in ((20, "control"), (0, "random")):
+        queue = queue_of(arrays(80, labelled), batch_size=10, audit_share=0.5)
+        assert {place.reason for place in queue if place.role == "control"} == {said}
+
+
 def test_nothing_left_to_label_gives_an_empty_queue() -> None:
     assert queue_of(arrays(12, 12)) == []
     assert choose_queue(arrays(0, 0), None, ProjectOptions(), 3, False, 1) == []
