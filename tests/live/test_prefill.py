@@ -194,6 +194,8 @@ def test_doctor_sees_when_predictions_are_hidden_and_the_next_round_shows_them(p
 def test_an_admin_reads_why_a_strategy_is_refused(page: Page, without: Loop) -> None:
     before = without.project.options
     page.goto(f"{without.server.url}/projects/{without.project_id}/settings/ml")
+    # What the page still loads fills the dialog in again, over what was typed.
+    page.wait_for_load_state("networkidle")
     page.get_by_role("button", name="Machine learning model options").click()
     page.get_by_text("Edit", exact=True).click()
     page.locator("textarea[name=extra_params]").fill('{"strategy": "bold"}')
