@@ -191,16 +191,18 @@ def change_options(
 
 
 def suited_options(current: Mapping[str, Any], schema: TaskSchema) -> ProjectOptions:
-    """The options for a label config that changed: the same where it can use them, else without what depends on it.
+    """The options for a label config that changed: the same where it can use them, else without what it cannot use.
 
-    A project that turned from classes to pairs has no use for its strategy, one that turned from one answer to
-    several perhaps neither.
+    A project that turned from classes to pairs has no use for its strategy, nor perhaps one that turned from one
+    answer to several; a learner may have named an answer that is gone.
     """
-    try:
-        return change_options(current, {}, schema)
-    except ConfigurationError:
-        lasting = {name: value for name, value in current.items() if name in INDEPENDENT}
-        return change_options(lasting, {}, schema)
+    learner, strategy = {"learner", "matching"}, {"strategy", "strategy_options"}
+    for gone in (set(), learner, strategy, learner | strategy):
+        try:
+            return change_options({name: value for name, value in current.items() if name not in gone}, {}, schema)
+        except ConfigurationError:
+            continue
+    return change_options({name: value for name, value in current.items() if name in INDEPENDENT}, {}, schema)
 
 
 def _check_learner(options: ProjectOptions, schema: TaskSchema) -> None:

@@ -90,13 +90,13 @@ def _schema(services: Services, project: Project, info: ProjectInfo) -> TaskSche
     except LabelConfigUnsupported as error:
         projects.remember(services.store, project.id, label_config=info.label_config, problem=str(error))
         raise
-    if schema.config_hash != project.schema_hash or info.label_config != project.label_config:
-        fields: dict[str, Any] = {"label_config": info.label_config}
+    if info.label_config != project.label_config:
+        projects.remember(services.store, project.id, label_config=info.label_config)
+    if schema.config_hash != project.schema_hash:
         suited = suited_options(project.options, schema)
         if suited != options_of(project):
             log.warning("project %s: the label config cannot use its options; now %s", project.id, suited)
-            fields["options"] = suited.model_dump()
-        projects.remember(services.store, project.id, **fields)
+            projects.remember(services.store, project.id, options=suited.model_dump())
     return schema
 
 

@@ -36,6 +36,11 @@ def config(*choices: str, choice: str = "single") -> str:
     )
 
 
+def graded(*choices: str) -> str:
+    """The same about an image and a text."""
+    return config(*choices).replace("<View>", "<View><Image name='picture' value='$photo'/>")
+
+
 MANY_TO_MANY = """<View><Image name="image" value="$image"/><Text name="text" value="$text"/>
 <Choices name="pick" toName="image" choice="multiple" value="$candidates"/></View>"""
 ANSWERS = {1: "A", 2: "B", 3: "B", 4: None}
@@ -149,6 +154,27 @@ def test_options_that_the_new_config_cannot_use_go_and_the_others_stay(
     suited = suited_options(chosen, schema)
     assert (suited.strategy, suited.batch_size) == (strategy, 7)
     assert change_options(suited.model_dump(), {}, schema) == suited
+
+
+@pytest.mark.parametrize(
+    ("answers", "learner"), [(("fits", "partly", "no"), "alignment"), (("match", "no"), "late_fusion")]
+)
+def test_a_learner_goes_with_the_answer_that_it_was_told_and_takes_no_strategy_along(
+    answers: tuple[str, ...], learner: str
+) -> None:
+    told = {"learner": "alignment", "matching": ["fits"], "strategy": "margin"}
+    chosen = change_options({}, told, TaskSchema.from_label_config(graded("fits", "no"))).model_dump()
+    suited = suited_options(chosen, TaskSchema.from_label_config(graded(*answers)))
+    assert (suited.learner, suited.strategy) == (learner, "margin")
+
+
+def test_a_change_of_layout_leaves_even_options_that_have_become_unusable(services: Services) -> None:
+    told = connected(services, graded("fits", "no"))
+    before_matching = {**projects.get(services.store, 1).options, "learner": "alignment", "matching": []}
+    projects.remember(services.store, 1, options=before_matching)
+    told.label_config = graded("fits", "no").replace("<View>", "<View className='wide'>")
+    sync_project(services, 1)
+    assert projects.get(services.store, 1).options == before_matching
 
 
 def test_a_project_that_turned_from_classes_to_pairs_is_served_as_one(services: Services) -> None:
