@@ -34,7 +34,7 @@ class Answerer:
     def __init__(self, services: Services) -> None:
         self.services = services
         self._lock = threading.Lock()
-        self._models: dict[tuple[Path, str], RoundModel | None] = {}
+        self._models: dict[Path, RoundModel] = {}
 
     def answer(self, project: Project, asked: Sequence[Mapping[str, Any]]) -> list[PredictionRow]:
         """One prediction a task, in their order.
@@ -93,18 +93,18 @@ class Answerer:
 
     def _model(self, project: Project, schema: TaskSchema) -> RoundModel | None:
         in_force = rounds.in_force(self.services.store, project)
-        if in_force is None or not in_force.head:
+        # Under another label config its answers would mean something else.
+        if in_force is None or not in_force.head or in_force.schema_hash != schema.config_hash:
             return None
         path = self.services.store.data_dir / in_force.head
-        key = (path, schema.config_hash)
         with self._lock:
-            if key not in self._models:
+            if path not in self._models:
                 if not path.exists():
                     log.warning("project %s: head %s is missing; answering without", project.id, in_force.head)
                     return None
-                self._models = {key: load_model(path, schema), **self._models}
+                self._models = {path: load_model(path), **self._models}
                 self._models = dict(list(self._models.items())[:16])
-            return self._models[key]
+            return self._models[path]
 
 
 def _task_id(task: Mapping[str, Any]) -> int | None:

@@ -19,8 +19,7 @@ from backend.learners.warm_start import shipped_warm_start
 from backend.rounds.fitting import RoundArrays, fit_head
 from backend.rounds.options import ProjectOptions, matching_classes
 from backend.rounds.services import Services
-from backend.store import Store, rounds
-from backend.store.tables import Round
+from backend.store import rounds
 
 State = tuple[dict[str, np.ndarray], dict[str, str]]
 
@@ -74,22 +73,9 @@ def fit_model(
     return recipe.fit(arrays.features, arrays.labels, seed=seed, labelled=arrays.labelled)
 
 
-def save_model(store: Store, opened: Round, model: RoundModel, schema: TaskSchema) -> Path:
-    """Write a round's model, with what its answers mean."""
-    arrays, metadata = model.state()
-    return rounds.save_head(store, opened, arrays, {**metadata, "config_hash": schema.config_hash})
-
-
-def load_model(path: Path, schema: TaskSchema) -> RoundModel | None:
-    """The model that a round saved; None where its answers are not those of this label config.
-
-    Raises
-    ------
-    HeadStateInvalid
-    """
+def load_model(path: Path) -> RoundModel:
+    """The model that a round saved; raises HeadStateInvalid."""
     arrays, metadata = rounds.load_head(path)
-    if metadata.pop("config_hash", "") != schema.config_hash:
-        return None
     kind = metadata.get("kind")
     if kind == ALIGNMENT:
         return AlignmentHead.from_state(arrays, metadata)

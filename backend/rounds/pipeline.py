@@ -20,7 +20,7 @@ from backend.learners import LateFusionHead
 from backend.rounds import measures
 from backend.rounds.deciding import decide_labels
 from backend.rounds.fitting import RoundArrays, likeliest_answer, load_arrays
-from backend.rounds.models import fit_model, save_model
+from backend.rounds.models import fit_model
 from backend.rounds.opinions import ask_opinions
 from backend.rounds.pairing.round import run_pairing_round
 from backend.rounds.publishing import clear_away, publish
@@ -192,7 +192,7 @@ def _run(services: Services, opened: Round, progress: Progress) -> None:
 
     model = fit_model(services, arrays, schema, options, opened.seed)
     if model is not None:
-        path = save_model(services.store, opened, model, schema)
+        path = rounds.save_head(services.store, opened, *model.state())
         head_file = str(path.relative_to(services.store.data_dir))
         rounds.reach(services.store, opened.id, "saved", head=head_file, schema_hash=schema.config_hash)
     progress("fitted")

@@ -34,7 +34,7 @@ def sentence(code: str, *, pairing: bool = False) -> str:
     return (PAIR_REASONS if pairing else REASONS)[code]
 
 
-def reason_of(role: str, named: str, figures: Mapping[str, float]) -> str:
+def reason_of(role: str, named: str, figures: Mapping[str, float], *, has_model: bool = True) -> str:
     """The code of the sentence that tells most about this pick.
 
     Parameters
@@ -45,7 +45,11 @@ def reason_of(role: str, named: str, figures: Mapping[str, float]) -> str:
         What the strategy that picked says of all its picks, such as "random"; empty where the figures tell.
     figures
         What the strategy says of the pick: percentiles in the pool in [0, 1], disagreement 0 or 1.
+    has_model
+        Before there is a model a control sample measures none: it is drawn at random, and no more is said.
     """
+    if role == "control" and not has_model:
+        return "random"
     if role in ("control", "reserve"):
         return role
     if named:

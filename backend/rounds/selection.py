@@ -64,15 +64,8 @@ def choose_queue(
         for index in ranked[len(picks) :]
     ]
     named = strategy.reason_in(pool)
-    # Before there is a model, a control sample measures none: it is drawn at random, and no more is said.
-    named_of_controls = "control" if head is not None else "random"
     return [
-        Place(
-            int(arrays.task_ids[index]),
-            role,
-            named_of_controls if role == "control" else reason_of(role, named, figures),
-            figures,
-        )
+        Place(int(arrays.task_ids[index]), role, reason_of(role, named, figures, has_model=head is not None), figures)
         for index, role, figures in picks
     ]
 

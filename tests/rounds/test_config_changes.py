@@ -7,17 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from sqlalchemy import select
 
 from backend.errors import LabelStudioUnreachable
 from backend.labelstudio.records import ProjectInfo, TaskSnapshot
 from backend.labelstudio.schema import TaskSchema
-from backend.learners import LateFusionHead
+from backend.rounds.answering import Answerer
 from backend.rounds.embedding import embed_chunk
-from backend.rounds.fitting import load_arrays
-from backend.rounds.models import FrozenSpace, load_model, save_model
+from backend.rounds.fitting import fit_head, load_arrays
+from backend.rounds.models import FrozenSpace
 from backend.rounds.options import change_options, suited_options
 from backend.rounds.services import Services, options_of
 from backend.rounds.sync import sync_project
@@ -186,17 +185,29 @@ def test_a_project_that_turned_from_classes_to_pairs_is_served_as_one(services: 
 
 
 def test_a_head_answers_under_the_choices_it_was_trained_on_only(services: Services) -> None:
-    connected(services, config("A", "B"))
+    connected(services, config("A", "B"), prelabel=True)
+    assert embed_chunk(services, 1) == len(ANSWERS)
     old = TaskSchema.from_label_config(config("A", "B"))
+    head = fit_head(load_arrays(services, 1, old), old, seed=0)
+    assert head is not None
     opened = rounds.start(
         services.store, 1, number=1, version="v1-auto", trigger="", strategy="auto", options={}, seed=0
     )
-    vectors = {"text": np.eye(4, dtype=np.float32)}
-    head = LateFusionHead.fit(vectors, np.array([0, 0, 1, 1]), n_classes=2, multi_label=False, seed=0)
-    path = save_model(services.store, opened, FrozenSpace(head), old)
-    assert load_model(path, old) is not None
-    assert load_model(path, TaskSchema.from_label_config(config("B", "A"))) is None
-    assert load_model(path, TaskSchema.from_label_config(config("A", "B", "C"))) is None
+    path = rounds.save_head(services.store, opened, *FrozenSpace(head).state())
+    file = str(path.relative_to(services.store.data_dir))
+    rounds.reach(services.store, opened.id, "saved", head=file, schema_hash=old.config_hash)
+    rounds.put_in_force(services.store, opened)
+    answerer = Answerer(services)
+
+    def ticked(label_config: str) -> list[Any]:
+        project = projects.remember(services.store, 1, label_config=label_config)
+        (row,) = answerer.answer(project, [{"id": 4}])
+        return row["result"]
+
+    assert ticked(config("A", "B"))
+    assert ticked(config("B", "A")) == []
+    assert ticked(config("A", "B", "C")) == []
+    assert ticked(config("A", "B"))
 
 
 def test_a_label_of_a_choice_that_is_gone_is_left_out_of_a_round(services: Services) -> None:
