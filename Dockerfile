@@ -7,7 +7,8 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 PYTHON
 
 WORKDIR /app
 COPY requirements.txt ./
-RUN pip install -r requirements.txt
+# The image's own pip is as old as its Python; those before this one have known vulnerabilities.
+RUN pip install --upgrade 'pip>=26.0' && pip install -r requirements.txt
 
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY backend backend

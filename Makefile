@@ -4,6 +4,8 @@ VENV := .venv
 LS_VENV := .venv-ls
 LABEL_STUDIO := 1.23.2
 BIN := $(VENV)/bin
+# The pip that a new virtual environment has is as old as its Python; those before this one have known vulnerabilities.
+PIP := 'pip>=26.0'
 # Under CI and without a terminal pip's bars are noise; on a terminal they are the progress.
 PIP_FLAGS := --disable-pip-version-check $(if $(CI),-q,)
 
@@ -18,6 +20,7 @@ label-studio: $(LS_VENV)/.done ## install Label Studio into .venv-ls
 $(VENV)/.done: requirements.txt pyproject.toml
 	@echo "Installing the backend into $(VENV) (torch is the large part) ..."
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install $(PIP_FLAGS) --upgrade $(PIP)
 	$(BIN)/pip install $(PIP_FLAGS) -r requirements.txt
 	$(BIN)/pip install $(PIP_FLAGS) -e '.[dev]'
 	@touch $@
@@ -25,6 +28,7 @@ $(VENV)/.done: requirements.txt pyproject.toml
 $(LS_VENV)/.done:
 	@echo "Installing Label Studio $(LABEL_STUDIO) into $(LS_VENV) ..."
 	$(PYTHON) -m venv $(LS_VENV)
+	$(LS_VENV)/bin/pip install $(PIP_FLAGS) --upgrade $(PIP)
 	$(LS_VENV)/bin/pip install $(PIP_FLAGS) label-studio==$(LABEL_STUDIO)
 	@touch $@
 

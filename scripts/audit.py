@@ -3,7 +3,8 @@
     python -m scripts.audit             # exit 1: known vulnerabilities; exit 0: none known, or nobody could be asked
     python -m scripts.audit --required  # exit 2 where not every package could be asked about
 
-pip-audit alone reports "no known vulnerabilities" where the service knew none of the packages, or was not there.
+pip-audit alone reports "no known vulnerabilities" where the service knew none of the packages, or was not there. It
+asks the package index, or the service that PIP_AUDIT_VULNERABILITY_SERVICE and PIP_AUDIT_OSV_URL name.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 TIMEOUT_SECONDS = 300
 # Installed from this folder, so no service knows it.
 OURS = "mmal-backend"
+MIRROR = "the package index knew none of them (a mirror keeps no advisories)."
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,18 @@ class Audit:
     vulnerable : one line a package with what is known of it
     asked : packages the service knew
     unasked : packages nobody could be asked about
+    because : why nobody was asked about any, as pip-audit put it
     """
 
     vulnerable: Sequence[str]
     asked: Sequence[str]
     unasked: Sequence[str]
+    because: str = ""
 
     def lines(self) -> list[str]:
         """For a person."""
         if not self.asked:
-            return ["NOT AUDITED: no advisory service could be asked about any package (no network, or a mirror)."]
+            return [f"NOT AUDITED: no advisory service could be asked about any package: {self.because or MIRROR}"]
         said = [f"VULNERABLE: {line}" for line in self.vulnerable]
         said.append(f"{len(self.asked)} packages audited, {len(self.vulnerable)} of them vulnerable.")
         if self.unasked:
@@ -69,14 +73,17 @@ def _words(package: Any) -> str:
     return f"{package['name']} {package['version']}: {known} (fixed in {fixed or 'none'})"
 
 
-def ask() -> Any:
-    """Run pip-audit over this environment; None where it cannot say anything."""
+def ask() -> Audit:
+    """Run pip-audit over this environment; where it cannot say anything, the last it said is why."""
     command = [sys.executable, "-m", "pip_audit", "--local", "--format", "json", "--progress-spinner", "off"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
-        return json.loads(done.stdout)
-    except (subprocess.TimeoutExpired, ValueError):
-        return None
+    except subprocess.TimeoutExpired:
+        return Audit((), (), (), f"pip-audit had no answer after {TIMEOUT_SECONDS} s.")
+    try:
+        return read_report(json.loads(done.stdout))
+    except ValueError:
+        return Audit((), (), (), (done.stderr.strip().splitlines() or ["pip-audit said nothing."])[-1])
 
 
 def main() -> int:
@@ -84,7 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--required", action="store_true", help="Fail where a package could not be asked about.")
     given = parser.parse_args()
-    audit = read_report(ask())
+    audit = ask()
     print("\n".join(audit.lines()))
     return audit.status(required=given.required)
 
