@@ -48,7 +48,7 @@ class OpenClipEncoder:
     ----------
     device : where the towers are
     bf16 : modality -> whether its tower computes in half precision
-    batch : modality -> items that pass the tower at once; halved where the device's memory does not hold as many
+    batch : modality -> items that pass the tower at once; halved for good where the device's memory does not hold as many
     prepare : pictures -> batches for ``run``
     """
 
@@ -112,9 +112,9 @@ class OpenClipEncoder:
     def run(self, modality: str, inputs: Tensor) -> np.ndarray:
         """Return the unit rows of prepared pictures or token ids, in smaller batches where memory runs out."""
         rows: list[np.ndarray] = []
-        done = 0
+        done, size = 0, self.batch[modality]
         while done < len(inputs):
-            part = inputs[done : done + self.batch[modality]]
+            part = inputs[done : done + size]
             try:
                 rows.append(self._encode(modality, part))
                 done += len(part)
@@ -124,14 +124,12 @@ class OpenClipEncoder:
                     raise no_memory(self.device, f"for one {modality} of encoder {self.id}") from error
             # Only here, after the error is gone, nothing holds the failed batch any more.
             torch.cuda.empty_cache()
-            self.batch[modality] = max(1, len(part) // 2)
-            log.warning(
-                "%s has no memory for %d %ss at once: %d from now on",
-                self.device,
-                len(part),
-                modality,
-                self.batch[modality],
-            )
+            size = max(1, len(part) // 2)
+            words = ""
+            if len(part) == self.batch[modality]:
+                # Of a shorter part, something else has the memory just now: the next call tries a whole batch again.
+                self.batch[modality], words = size, " from now on"
+            log.warning("%s has no memory for %d %ss at once: %d%s", self.device, len(part), modality, size, words)
         return np.concatenate(rows) if rows else np.empty((0, self.dims[modality]), dtype=np.float32)
 
     def _to_device(self, modality: str, inputs: Tensor) -> Tensor:

@@ -172,7 +172,7 @@ def keep_in_force(services: Services, project_id: int, serving: str | None, vers
 def _run(services: Services, opened: Round, progress: Progress) -> None:
     project = projects.get(services.store, opened.project_id)
     if project.watermark:
-        sync_project(services, project.id)
+        sync_project(services, project.id, in_round=True)
         project = projects.get(services.store, project.id)
     # Else the first reading of all tasks is still going on beside this round, which takes what is there.
     schema, options = schema_of(project), options_of(project)

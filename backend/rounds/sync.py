@@ -43,13 +43,17 @@ class SyncReport:
     serving: str | None = None
 
 
-def sync_project(services: Services, project_id: int, *, reconcile: bool = False) -> SyncReport:
+def sync_project(
+    services: Services, project_id: int, *, reconcile: bool = False, in_round: bool = False
+) -> SyncReport:
     """Bring the store up to date with Label Studio.
 
     Parameters
     ----------
     reconcile
         Compare all task ids and re-read all answers, as at start and daily.
+    in_round
+        A round is open, which will take a changed label config into account or be asked for again.
 
     Raises
     ------
@@ -75,7 +79,7 @@ def sync_project(services: Services, project_id: int, *, reconcile: bool = False
     fields["schema_hash"] = schema.config_hash
     if report.full:
         fields["reconciled_at"] = now
-    if changed and project.version:
+    if changed and project.version and not in_round:
         # Before the hash, so that it is never forgotten.
         projects.request_round(services.store, project_id, "the label config changed", at_once=True)
     projects.finish_sync(services.store, project, fields)

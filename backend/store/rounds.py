@@ -130,9 +130,9 @@ def names(store: Store, project_id: int, *statuses: str) -> list[RoundName]:
 def forget_superseded(store: Store, in_force: Round) -> int:
     """Delete the places of earlier queues whose tasks were chosen again, or that were never served; tells how many.
 
-    Kept are the latest place of each task, which explains it, and every control sample, which tells what was drawn at
-    random: a project has no more places than tasks, beside the control samples, however many rounds it has. To be
-    called once the versions before are gone from Label Studio: their queues say whose rows those are.
+    Kept is the latest place of each task, which explains it: a project has no more places than tasks, however many
+    rounds it has. To be called once the versions before are gone from Label Studio: their queues say whose rows those
+    are.
     """
     mine, chosen = QueueEntry.project_id == in_force.project_id, QueueEntry.round_id == in_force.id
     chosen_again = mine & QueueEntry.task_id.in_(select(QueueEntry.task_id).where(chosen))
@@ -142,7 +142,7 @@ def forget_superseded(store: Store, in_force: Round) -> int:
     with store.statement() as session:
         # Two statements, for each of which there is an index.
         for useless in (chosen_again, never_served):
-            old = useless & (QueueEntry.round_id < in_force.id) & (QueueEntry.role != "control")
+            old = useless & (QueueEntry.round_id < in_force.id)
             deleted = session.execute(delete(QueueEntry).where(old), execution_options=UNSEEN)
             gone += int(deleted.rowcount)  # type: ignore[attr-defined]
     return gone

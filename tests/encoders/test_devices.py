@@ -93,10 +93,10 @@ class _SmallMemory:
         return batch.float().flatten(1)[:, :1280] + 2
 
 
-def _on_small_memory(encoder: OpenClipEncoder, holds: int) -> tuple[OpenClipEncoder, _SmallMemory]:
+def _on_small_memory(encoder: OpenClipEncoder, holds: int, batch: int = 8) -> tuple[OpenClipEncoder, _SmallMemory]:
     tower = _SmallMemory(holds)
     small = copy.copy(encoder)
-    small.batch = dict(encoder.batch)
+    small.batch = {**encoder.batch, "image": batch}
     small._towers = dataclasses.replace(encoder._towers, image=tower)
     return small, tower
 
@@ -108,9 +108,21 @@ def test_a_batch_too_large_for_the_memory_is_halved_and_stays_so(
     tight, tower = _on_small_memory(encoder, 3)
     np.testing.assert_array_equal(tight.encode_images(pictures), roomy.encode_images(pictures))
     assert tower.passed == [2] * 5
-    assert "10 images" in caplog.text and "2 from now on" in caplog.text
+    assert "8 images" in caplog.text and "2 from now on" in caplog.text
     tight.encode_images(pictures[:4])
     assert tight.batch["image"] == 2 and tower.passed == [2] * 7
+
+
+def test_a_few_items_for_which_there_is_no_memory_do_not_make_all_batches_small(
+    encoder: OpenClipEncoder, pictures: list[Image.Image], caplog: pytest.LogCaptureFixture
+) -> None:
+    busy, tower = _on_small_memory(encoder, 1)
+    busy.encode_images(pictures[:3])
+    assert "3 images at once: 1" in caplog.text and "from now on" not in caplog.text
+    assert busy.batch["image"] == 8
+    tower.holds = 8
+    busy.encode_images(pictures)
+    assert tower.passed == [1, 1, 1, 8, 2]
 
 
 def test_no_memory_for_a_single_item_is_no_fault_of_the_item(

@@ -136,6 +136,15 @@ def test_a_change_asks_for_a_round_and_a_change_of_layout_does_not(services: Ser
     assert projects.get(services.store, 1).round_requested == "the label config changed"
 
 
+def test_a_round_that_finds_a_change_itself_asks_for_no_other(services: Services) -> None:
+    told = connected(services, config("A", "B"))
+    told.label_config = config("B", "A")
+    sync_project(services, 1, in_round=True)
+    project = projects.get(services.store, 1)
+    assert project.schema_hash == TaskSchema.from_label_config(told.label_config).config_hash
+    assert project.round_requested == ""
+
+
 @pytest.mark.parametrize(
     ("before", "options", "after", "strategy"),
     [

@@ -53,8 +53,3 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("pair_queries", schema=None) as batch_op:
         batch_op.create_index("pair_queries_by_task", ["project_id", "task_id"], unique=False)
-
-
-def downgrade() -> None:
-    op.drop_table("pair_queries")
-    op.drop_table("catalogue")

@@ -20,7 +20,3 @@ def upgrade() -> None:
         sa.Column("value", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("name", "labels"),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("counters")

@@ -16,9 +16,3 @@ def upgrade() -> None:
     with op.batch_alter_table("tasks", schema=None) as batch_op:
         batch_op.add_column(sa.Column("overlap_asked", sa.Integer(), server_default="0", nullable=False))
         batch_op.add_column(sa.Column("overlap_before", sa.Integer(), server_default="0", nullable=False))
-
-
-def downgrade() -> None:
-    with op.batch_alter_table("tasks", schema=None) as batch_op:
-        batch_op.drop_column("overlap_before")
-        batch_op.drop_column("overlap_asked")

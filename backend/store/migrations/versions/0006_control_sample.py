@@ -24,9 +24,3 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["round_id"], ["rounds.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("project_id", "round_id", "task_id"),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("control_predictions")
-    with op.batch_alter_table("rounds", schema=None) as batch_op:
-        batch_op.drop_column("schema_hash")

@@ -13,7 +13,3 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_index("catalogue_by_state", "catalogue", ["project_id", "state", "modality", "embedded_with"])
-
-
-def downgrade() -> None:
-    op.drop_index("catalogue_by_state", "catalogue")
