@@ -48,7 +48,7 @@ class OpenClipEncoder:
     ----------
     device : where the towers are
     bf16 : modality -> whether its tower computes in half precision
-    batch : modality -> items that pass the tower at once; halved for good where the device's memory does not hold as many
+    batch : modality -> items that pass the tower at once; halved for good if the device has no room
     prepare : pictures -> batches for ``run``
     """
 
