@@ -182,9 +182,10 @@ def _run(services: Services, opened: Round, progress: Progress) -> None:
     decide_labels(services, project.id, schema, options)
     ask_opinions(services, project.id)
     arrays = load_arrays(services, project.id, schema)
-    labelled = int(arrays.labelled.sum())
+    labelled, known = int(arrays.labelled.sum()), tasks.counts(services.store, project.id, services.encoder_id)
     progress.counts |= {
-        "embedded": tasks.counts(services.store, project.id, services.encoder_id).embedded,
+        "embedded": known.embedded,
+        "answered": known.by_label.get("label", 0),
         "labels": labelled,
         "pool": len(arrays.labelled) - labelled,
     }

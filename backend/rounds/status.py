@@ -22,6 +22,7 @@ from backend.store.tables import Project
 class ProjectStatus:
     """The state of one project. Times are seconds since the epoch, 0 for never.
 
+    unfitted_labels: came after the last fit and have their vectors: the next one learns from them.
     items: of a pairing project, modality -> state -> number; pairs: known at the last round.
     opinions_waiting: undecided tasks that one more annotator was asked for; agreement: only where it was asked for.
     accuracy: by the control sample; None where the project does not ask for classes.
@@ -100,7 +101,7 @@ def project_status(services: Services, project: Project, *, with_agreement: bool
         embedding_seconds_left=progress(services, project.id)["seconds_left"],
         unreadable_media=counts.problems,
         labels=labels,
-        unfitted_labels=max(0, labels - fitted),
+        unfitted_labels=max(0, counts.labels - fitted),
         unsynced_answers=project.unsynced_answers,
         ties=counts.by_label.get("tie", 0),
         skipped=counts.by_label.get("skipped", 0),

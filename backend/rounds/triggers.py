@@ -46,12 +46,24 @@ def _used_up(services: Services, project: Project, in_force: Round, counts: task
     low = min(LOW_BATCHES * options.batch_size, options.queue_length - answered_first + 1)
     if queue_left < low and queue_left < min(counts.pool, options.queue_length):
         return f"only {queue_left} tasks are left in the queue"
-    fresh = counts.by_label.get("label", 0) - int(in_force.counts.get("labels", 0))
+    fresh = _fresh_labels(in_force, counts)
     if fresh >= options.batch_size:
         return f"{fresh} labels arrived, most of them from outside the batch"
     if fresh > 0 and services.store.clock() - project.published_at >= options.refresh_hours * 3600:
         return f"{fresh} labels arrived since the queue was published, more than {options.refresh_hours:g} h ago"
     return ""
+
+
+def _fresh_labels(in_force: Round, counts: tasks.Counts) -> int:
+    """Labels that were given since the round and that another one could learn from.
+
+    A label without a vector teaches nothing, and one that has a vector since was given before: while a project that
+    came with labels is embedded, rounds follow what is embedded, not each of these labels.
+    """
+    learnable = counts.labels - int(in_force.counts.get("labels", 0))
+    if "answered" not in in_force.counts:  # a round of an earlier version
+        return learnable
+    return min(learnable, counts.by_label.get("label", 0) - int(in_force.counts["answered"]))
 
 
 def request_if_due(services: Services, project_id: int) -> str:

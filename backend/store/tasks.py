@@ -50,11 +50,16 @@ class VectorRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Counts:
-    """How many tasks of a project are in which state; `pool`: embedded and answered by nobody."""
+    """How many tasks of a project are in which state.
+
+    pool: embedded and answered by nobody; labels: embedded and labelled, what a round can learn from; by_label: tasks
+    without vectors too.
+    """
 
     live: int
     embedded: int
     pool: int
+    labels: int
     by_label: Mapping[str, int]
     answers: int
     cancelled: int
@@ -187,6 +192,9 @@ def counts(store: Store, project_id: int, encoder_id: str) -> Counts:
         )
         embedded = session.scalar(select(func.count()).where(*mine, Task.embedded_with == encoder_id)) or 0
         pool = session.scalar(select(func.count()).where(*mine, Task.embedded_with == encoder_id, in_pool())) or 0
+        labels = session.scalar(
+            select(func.count()).where(*mine, Task.embedded_with == encoder_id, Task.label_kind == "label")
+        )
         problems = (
             session.scalar(select(func.count()).where(*mine, or_(Task.image_problem != "", Task.text_problem != "")))
             or 0
@@ -202,6 +210,7 @@ def counts(store: Store, project_id: int, encoder_id: str) -> Counts:
         live=sum(by_label.values()),
         embedded=embedded,
         pool=pool,
+        labels=labels or 0,
         by_label=by_label,
         answers=answers.get(False, 0),
         cancelled=answers.get(True, 0),

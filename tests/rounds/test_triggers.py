@@ -10,6 +10,7 @@ import pytest
 
 from backend.rounds.options import ProjectOptions
 from backend.rounds.services import Services
+from backend.rounds.status import project_status
 from backend.rounds.triggers import FIRST_SAMPLE, request_if_due
 from backend.settings import Settings
 from backend.store import projects, rounds, tasks
@@ -43,8 +44,10 @@ class World:
         rows = [{**entry, "task_id": n, "role": role} for n, role in zip(queue, roles, strict=True)]
         rounds.set_queue(self.store, opened.id, rows)
         counts = tasks.counts(self.store, 1, self.encoder)
-        known = {"embedded": counts.embedded, "labels": counts.by_label.get("label", 0)}
-        known["batch"] = min(batch, len(queue))
+        # As the pipeline: what a round learns from are the labels that have vectors.
+        seen = tasks.vector_rows(self.store, 1, self.encoder)
+        known = {"embedded": counts.embedded, "labels": sum(row.label_kind == "label" for row in seen)}
+        known |= {"answered": counts.by_label.get("label", 0), "batch": min(batch, len(queue))}
         rounds.reach(self.store, opened.id, "selected", counts=known)
         rounds.put_in_force(self.store, opened)
         projects.remember(self.store, 1, published_at=time.time() - 3600 * hours_ago)
@@ -144,6 +147,50 @@ def test_a_pool_that_is_used_up_asks_for_nothing(world: World) -> None:
 def test_labels_from_outside_the_batch_count_too(world: World) -> None:
     world.embed(*range(1, 101))
     world.publish(list(range(1, 51)))
+    world.answer(*range(60, 69))
+    assert world.due() == ""
+    world.answer(69)
+    assert world.due().startswith("10 labels arrived")
+
+
+def test_labels_that_wait_for_their_vectors_ask_for_no_round(world: World) -> None:
+    world.embed(*range(1, 501), done=False)
+    world.answer(*range(201, 501))  # the project came with them
+    world.embed(*range(1, 151), *range(201, 251))
+    for _ in range(3):
+        world.publish(list(range(1, 51)))
+        assert world.due() == ""
+        assert project_status(world.services, projects.get(world.store, 1)).unfitted_labels == 0
+    # Their vectors come one after the other: that is for the rounds that follow what is embedded.
+    world.embed(*range(251, 390))
+    assert world.due() == ""
+    world.embed(390, *range(391, 451))
+    assert world.due() == "twice as many tasks are embedded"
+    world.publish(list(range(1, 51)))
+    world.answer(*range(101, 110))
+    assert world.due() == ""
+    world.answer(110)
+    assert world.due().startswith("10 labels arrived")
+
+
+def test_labels_that_are_imported_count_once_they_have_vectors(world: World) -> None:
+    world.embed(*range(1, 101))
+    world.publish(list(range(1, 51)))
+    world.embed(*range(201, 221), done=False)
+    world.answer(*range(201, 221))
+    assert world.due() == ""
+    world.embed(*range(201, 211))
+    assert world.due().startswith("10 labels arrived")
+
+
+def test_a_round_of_a_version_that_noted_less_is_followed_as_before(world: World) -> None:
+    world.embed(*range(1, 101))
+    world.publish(list(range(1, 51)))
+    opened = rounds.in_force(world.store, projects.get(world.store, 1))
+    assert opened is not None
+    rounds.reach(
+        world.store, opened.id, "cleared", counts={k: v for k, v in opened.counts.items() if k != "answered"}
+    )
     world.answer(*range(60, 69))
     assert world.due() == ""
     world.answer(69)
