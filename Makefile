@@ -9,7 +9,7 @@ PIP := 'pip>=26.0'
 # Under CI and without a terminal pip's bars are noise; on a terminal they are the progress.
 PIP_FLAGS := --disable-pip-version-check $(if $(CI),-q,)
 
-.PHONY: help browser services demo test test-quick test-team test-containers fuzz lint audit bench install label-studio clean
+.PHONY: help browser services constraints demo test test-quick test-team test-containers fuzz lint audit bench install label-studio clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,12 +17,12 @@ help: ## list the commands
 install: $(VENV)/.done ## install the backend into .venv
 label-studio: $(LS_VENV)/.done ## install Label Studio into .venv-ls
 
-$(VENV)/.done: requirements.txt pyproject.toml
+$(VENV)/.done: requirements.txt pyproject.toml constraints.txt
 	@echo "Installing the backend into $(VENV) (torch is the large part) ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install $(PIP_FLAGS) --upgrade $(PIP)
-	$(BIN)/pip install $(PIP_FLAGS) -r requirements.txt
-	$(BIN)/pip install $(PIP_FLAGS) -e '.[dev]'
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -r requirements.txt
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
 $(LS_VENV)/.done:
@@ -69,6 +69,13 @@ test-containers: install ## docker-compose.yml in a container engine; needs `doc
 
 fuzz: install ## many more requests to every route than the tests send; CASES=2000
 	MMAL_FUZZ_CASES=$(or $(CASES),2000) $(BIN)/pytest -q tests/server/test_fuzzing.py tests/labelstudio/test_any_json.py
+
+# Without the name of the build, such as +cpu: which there is depends on the index.
+constraints: ## install the newest versions that are allowed and write them down in constraints.txt; then run the tests
+	$(BIN)/pip install $(PIP_FLAGS) --upgrade --upgrade-strategy eager -r requirements.txt
+	$(BIN)/pip install $(PIP_FLAGS) --upgrade --upgrade-strategy eager -e '.[dev]'
+	{ sed '/^[^#]/,$$d' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed -E 's/\+[a-z0-9]+$$//'; } > constraints.new
+	mv constraints.new constraints.txt
 
 audit: install ## ask an advisory service about every installed package; says so where none can be asked
 	$(BIN)/python -m scripts.audit

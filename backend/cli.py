@@ -290,9 +290,11 @@ def queue_restore(
 @queue_app.command("ties")
 def queue_ties(project: ProjectOption) -> None:
     """Tasks whose annotators disagree or whose answers cannot be read: they train nothing until settled."""
-    from backend.store import tasks
+    from backend.store import projects, tasks
 
-    for task_id, kind in tasks.unsettled(_services().store, project):
+    store = _services().store
+    projects.get(store, project)
+    for task_id, kind in tasks.unsettled(store, project):
         typer.echo(f"task {task_id}: {kind}")
 
 
@@ -341,18 +343,21 @@ def round_list(project: ProjectOption) -> None:
 @embed_app.command("problems")
 def embed_problems(project: ProjectOption) -> None:
     """Tasks with an image or text that could not be read, and why."""
-    from backend.store import tasks
+    from backend.store import projects, tasks
 
-    for task_id, modality, problem in tasks.problems(_services().store, project):
+    store = _services().store
+    projects.get(store, project)
+    for task_id, modality, problem in tasks.problems(store, project):
         typer.echo(f"task {task_id}: {modality}: {problem}")
 
 
 @embed_app.command("retry")
 def embed_retry(project: ProjectOption) -> None:
     """Read those tasks again (the worker does so by itself at start and daily)."""
-    from backend.store import catalogue, tasks
+    from backend.store import catalogue, projects, tasks
 
     store = _services().store
+    projects.get(store, project)
     typer.echo(f"project {project}: {tasks.retry_problems(store, project)} tasks are read again")
     items = catalogue.retry_problems(store, project)
     if items:

@@ -33,7 +33,13 @@ class Settings(BaseSettings):
     """Environment variables with their defaults; `mmal settings` prints this table."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MMAL_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="MMAL_",
+        env_file=".env",
+        # `MMAL_DATA_DIR=` means the default, as the table says of an empty value, and not the working folder.
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
     )
 
     label_studio_url: str = Field(
@@ -179,9 +185,18 @@ class Settings(BaseSettings):
 
 def _variable(name: str) -> str:
     """The environment variable of a field; a name that is one already stays."""
-    field = Settings.model_fields.get(name)
-    alias = field.validation_alias if field else name
-    return str(alias.choices[0] if isinstance(alias, AliasChoices) else alias or f"MMAL_{name.upper()}")
+    return _variables(name)[0] if name in Settings.model_fields else name
+
+
+def _variables(name: str) -> list[str]:
+    alias = Settings.model_fields[name].validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias or f"MMAL_{name.upper()}"]
+    return [str(choice) for choice in choices]
+
+
+def all_variables() -> frozenset[str]:
+    """Every environment variable that settings are read from."""
+    return frozenset(variable for name in Settings.model_fields for variable in _variables(name))
 
 
 @lru_cache

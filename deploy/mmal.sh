@@ -5,6 +5,8 @@
 set -e
 set -a
 MMAL_DATA_DIR=/var/lib/mmal
+XDG_CACHE_HOME=/var/cache/mmal
+HF_HOME=/var/cache/mmal/huggingface
 . /etc/mmal/mmal.env
 set +a
 cd /opt/mmal

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -32,7 +33,7 @@ from backend.rounds.connecting import attach_project, set_options
 from backend.rounds.creating import find_template
 from backend.rounds.services import Services
 from backend.rounds.status import project_status
-from backend.settings import Settings
+from backend.settings import Settings, all_variables
 from backend.simulation.pairs import Pairs, load_dataset
 from backend.store import projects
 from scripts.scripted_annotator import annotate
@@ -44,6 +45,12 @@ GUARD = REPOSITORY / "backend" / "labelstudio" / "process_guard.py"
 TITLE = "Demo: drawings and their titles"
 # Small batches: an annotator who tries the demo should see it learn within a minute.
 OPTIONS = {"batch_size": 10}
+# Seconds until the backend has to answer.
+PATIENCE = 120.0
+
+
+class DemoFailed(MmalError):
+    """The backend of the demo does not answer."""
 
 
 def main() -> int:
@@ -52,6 +59,9 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=REPOSITORY / ".demo")
     parser.add_argument("--leave", action="store_true", help="end when everything is up instead of running on")
     given = parser.parse_args()
+    # The demo has a store, a queue and a Label Studio of its own, whatever is set for another backend here.
+    for variable in all_variables():
+        os.environ.pop(variable, None)
     # Ctrl-C and a plain kill end the same way: through the context managers, which stop every process.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -66,6 +76,7 @@ def main() -> int:
 
 def _run(folder: Path, labels: int, leave: bool) -> None:
     started = time.monotonic()
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     ports = _ports(folder / "ports.json")
     executable = REPOSITORY / ".venv-ls" / "bin" / "label-studio"
@@ -85,7 +96,7 @@ def _run(folder: Path, labels: int, leave: bool) -> None:
             _say(f"Ready after {time.monotonic() - started:.0f} s.")
             if labels:
                 annotate(services, server.client(), project_id, pairs, labels)
-            _tell(server, settings, project_id)
+            _tell(server, settings, project_id, _environment_file(folder, settings))
             while not leave:
                 time.sleep(3600)
     finally:
@@ -107,6 +118,7 @@ def _ports(file: Path) -> dict[str, int]:
 
 def _settings(folder: Path, server: LocalLabelStudio, port: int) -> Settings:
     return Settings(
+        _env_file=None,
         label_studio_url=server.url,
         label_studio_api_key=SecretStr(server.admin.token),
         port=port,
@@ -115,22 +127,26 @@ def _settings(folder: Path, server: LocalLabelStudio, port: int) -> Settings:
     )
 
 
-@contextmanager
-def _backend(settings: Settings, folder: Path) -> Iterator[None]:
-    """`mmal serve` as a process that ends with this one, however this one ends."""
-    _say("Starting the backend (mmal serve) ...")
-    environment = {
-        **os.environ,
+def _environment(settings: Settings) -> dict[str, str]:
+    return {
         "LABEL_STUDIO_URL": settings.label_studio_url,
         "LABEL_STUDIO_API_KEY": settings.label_studio_api_key.get_secret_value(),
         "PORT": str(settings.port),
         "MMAL_DATA_DIR": str(settings.data_dir),
         "MMAL_LOCAL_FILES_ROOT": str(settings.local_files_root),
     }
+
+
+@contextmanager
+def _backend(settings: Settings, folder: Path) -> Iterator[None]:
+    """`mmal serve` as a process that ends with this one, however this one ends."""
+    _say("Starting the backend (mmal serve) ...")
     with open(folder / "backend.log", "ab") as log:
         process = subprocess.Popen(
             [sys.executable, str(GUARD), sys.executable, "-m", "backend.cli", "serve"],
-            stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
+            # Not here, where there may be an .env for another backend.
+            cwd=folder, env=os.environ | _environment(settings),
         )  # fmt: skip
     try:
         _wait_for_health(settings, process, folder / "backend.log")
@@ -141,14 +157,22 @@ def _backend(settings: Settings, folder: Path) -> Iterator[None]:
 
 
 def _wait_for_health(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:
-    while True:
+    said, until = "nothing", time.monotonic() + PATIENCE
+    while time.monotonic() < until:
         if process.poll() is not None:
-            raise MmalError(f"The backend ended with status {process.returncode}; its last words are in {log}")
+            raise DemoFailed(f"The backend ended with status {process.returncode}; its last words are in {log}")
         try:
-            if requests.get(f"{settings.backend_url}/health", timeout=1).ok:
+            answer = requests.get(f"{settings.backend_url}/health", timeout=1)
+            if answer.ok:
                 return
+            said = f"{answer.status_code} {answer.text[:200]!r}"
         except requests.RequestException:
-            time.sleep(0.2)
+            pass
+        time.sleep(0.2)
+    raise DemoFailed(
+        f"{settings.backend_url}/health answered {said} for {PATIENCE:.0f} s. What the backend says is in {log}."
+        f" Where another program has port {settings.port}, stop it, or remove {log.parent} and begin anew"
+    )
 
 
 def tasks_of(pairs: Pairs) -> list[dict[str, str]]:
@@ -187,7 +211,17 @@ def wait_for_queue(services: Services, project_id: int) -> None:
             time.sleep(0.3)
 
 
-def _tell(server: LocalLabelStudio, settings: Settings, project_id: int) -> None:
+def _environment_file(folder: Path, settings: Settings) -> Path:
+    """With these variables the command `mmal` looks at the demo."""
+    file = folder / "env"
+    file.touch(mode=0o600)
+    file.write_text(
+        "".join(f"export {name}={shlex.quote(value)}\n" for name, value in _environment(settings).items())
+    )
+    return file
+
+
+def _tell(server: LocalLabelStudio, settings: Settings, project_id: int, environment: Path) -> None:
     print(f"""
   Label Studio   {server.url}/projects/{project_id}/data
   log in with    {server.admin.email}   {server.admin.password}
@@ -197,6 +231,7 @@ def _tell(server: LocalLabelStudio, settings: Settings, project_id: int) -> None
   - Press "Label All Tasks": the next task is the one most worth labelling, and the blue line says why.
   - After 8 answers a new queue is chosen from what was learnt; the tab "Queue" shows it in order.
   - Switch the strategy: Settings > Model > Edit, extra params {{"strategy": "bmmal"}}.
+  - Ask it from another terminal: . {environment} && {REPOSITORY}/.venv/bin/mmal status --project {project_id}
   - Ctrl-C stops everything; `make demo` goes on where it was.
 """)
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from backend.settings import Settings, all_variables
 from tests import team_servers
 
 CONTAINERS = Path(__file__).parent / "containers"
+
+# What the person who runs the tests has set for a backend of theirs must not be tested on.
+for variable in all_variables():
+    os.environ.pop(variable, None)
+Settings.model_config["env_file"] = None
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -132,6 +132,13 @@ def test_the_command_for_root_runs_with_the_settings_of_the_service_as_its_user(
     assert first == "-u mmal --"
     assert second == f"http://studio:8080/a b|/elsewhere|{tmp_path}|restore|a b"
     unit = (DEPLOY / "mmal.service").read_text()
-    for shared in ("User=mmal", "WorkingDirectory=/opt/mmal", "/etc/mmal/mmal.env", "MMAL_DATA_DIR=/var/lib/mmal"):
+    caches = ("XDG_CACHE_HOME=/var/cache/mmal", "HF_HOME=/var/cache/mmal/huggingface")
+    for shared in (
+        "User=mmal",
+        "WorkingDirectory=/opt/mmal",
+        "/etc/mmal/mmal.env",
+        "MMAL_DATA_DIR=/var/lib/mmal",
+        *caches,
+    ):
         assert shared in unit
         assert shared.split("=")[-1] in script

@@ -39,8 +39,10 @@ class WebProcess(BaseApplication):
 
     def load_config(self) -> None:
         """Settings to gunicorn's names."""
+        host = self.settings.host
         options: dict[str, Any] = {
-            "bind": f"{self.settings.host}:{self.settings.port}",
+            # An IPv6 address stands in brackets.
+            "bind": f"{f'[{host}]' if ':' in host else host}:{self.settings.port}",
             "workers": self.settings.web_workers,
             "threads": self.settings.web_threads,
             "worker_class": "gthread",

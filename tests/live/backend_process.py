@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import requests
 
 from backend.rounds.services import Services
-from backend.settings import Settings
+from backend.settings import Settings, all_variables
 from tests.team_servers import ON_POSTGRESQL, shared_postgres, shared_redis
 
 REPOSITORY = Path(__file__).parents[2]
@@ -69,9 +69,11 @@ class BackendProcess:
         self.data_dir = data_dir
         # Not in the folder: a full or damaged store would take the log with it.
         self.log = data_dir.with_name(f"{data_dir.name}.log")
+        # Not the repository, where there may be an .env for another backend.
+        self.folder = data_dir.parent
         data_dir.mkdir(parents=True, exist_ok=True)
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("MMAL_")},
+            **{k: v for k, v in os.environ.items() if k not in all_variables()},
             "LABEL_STUDIO_URL": label_studio_url,
             "LABEL_STUDIO_API_KEY": api_key,
             "PORT": str(self.port),
@@ -94,7 +96,7 @@ class BackendProcess:
             with open(self.log, "ab") as log:
                 self.processes[name] = subprocess.Popen(
                     self.commands[name],
-                    cwd=REPOSITORY, env=self.environment, stdout=log, stderr=log, start_new_session=True,
+                    cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True,
                 )  # fmt: skip
         if "web" in self.processes:
             wait_for("the web process to answer /health", self._healthy)
@@ -122,7 +124,7 @@ class BackendProcess:
         """Run `mmal` as an admin would."""
         return subprocess.run(
             [sys.executable, "-m", "backend.cli", *arguments],
-            cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, timeout=120, check=False,
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
     def _healthy(self) -> bool:

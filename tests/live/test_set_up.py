@@ -21,6 +21,8 @@ from tests.live.backend_process import REPOSITORY, BackendProcess, wait_for
 from tests.live.loop import Loop
 from tests.live.pool import CONFIG, make_tasks
 
+SCRIPT = REPOSITORY / "scripts" / "setup_project.py"
+
 pytestmark = pytest.mark.live
 
 LABELS = ["warm", "cold", "grey"]
@@ -31,12 +33,12 @@ def run_script(backend: BackendProcess, folder: Path, *more: str) -> subprocess.
     (folder / "tasks.json").write_text(json.dumps(tasks))
     (folder / "labels.txt").write_text("\n".join(LABELS))
     command = [
-        sys.executable, "scripts/setup_project.py",
+        sys.executable, str(SCRIPT),
         "--template", "image_text_classification", "--title", folder.name[:50],
         "--tasks", str(folder / "tasks.json"), "--labels", str(folder / "labels.txt"), *more,
     ]  # fmt: skip
     return subprocess.run(
-        command, cwd=REPOSITORY, env=backend.environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder, env=backend.environment, capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -66,8 +68,8 @@ def test_the_set_up_script_takes_every_template_with_the_strategy_that_suits_it(
 ) -> None:
     with BackendProcess(tmp_path / "backend", label_studio.url, label_studio.admin.token) as backend:
         done = subprocess.run(
-            [sys.executable, "scripts/setup_project.py", "--template", "image_text_pairing", "--title", "Two pools"],
-            cwd=REPOSITORY, env=backend.environment, capture_output=True, text=True, timeout=120, check=False,
+            [sys.executable, str(SCRIPT), "--template", "image_text_pairing", "--title", "Two pools"],
+            cwd=tmp_path, env=backend.environment, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         [project] = projects.every(backend.services().store)

@@ -60,9 +60,10 @@ def by_admin_api(loop: Loop, strategy: str) -> None:
 
 
 def run_script(loop: Loop, strategy: str) -> subprocess.CompletedProcess[str]:
+    script, backend = REPOSITORY / "scripts" / "switch_strategy.py", loop.backend
     return subprocess.run(
-        [sys.executable, "scripts/switch_strategy.py", "--project", str(loop.project_id), strategy],
-        cwd=REPOSITORY, env=loop.backend.environment, capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, str(script), "--project", str(loop.project_id), strategy],
+        cwd=backend.folder, env=backend.environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         [sys.executable, "-m", "tests.server.official_driver"],
         input=json.dumps(list(REQUESTS.values())),
         env=environment(tmp_path_factory.mktemp("official"), stand_in=request.param == "stand-in"),
-        cwd=REPOSITORY,
+        cwd=tmp_path_factory.mktemp("working"),
         capture_output=True,
         text=True,
         check=False,
