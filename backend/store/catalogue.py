@@ -129,6 +129,32 @@ def numbers_of(store: Store, project_id: int, item_ids: Iterable[str]) -> dict[s
     return found
 
 
+def equal_contents(store: Store, project_id: int, numbers: Iterable[int]) -> dict[int, list[int]]:
+    """Number -> the other items of its modality with the very same content, ascending; of these numbers and of those.
+
+    Items that share one with nobody are not in it.
+    """
+    wanted = sorted(set(numbers))
+    # Of a content that was changed the hash is known once it is embedded again.
+    mine = and_(
+        CatalogueItem.project_id == project_id, CatalogueItem.content_hash != "", CatalogueItem.embedded_with != ""
+    )
+    columns = select(CatalogueItem.modality, CatalogueItem.content_hash, CatalogueItem.number)
+    groups: dict[tuple[str, str], list[int]] = {}
+    with store.reading() as session:
+        hashes = set()
+        for start in range(0, len(wanted), CHUNK):
+            named = CatalogueItem.number.in_(wanted[start : start + CHUNK])
+            hashes |= {digest for _, digest, _ in session.execute(columns.where(mine, named))}
+        hashed = sorted(hashes)
+        for start in range(0, len(hashed), CHUNK):
+            part = CatalogueItem.content_hash.in_(hashed[start : start + CHUNK])
+            for modality, digest, number in session.execute(columns.where(mine, part)):
+                groups.setdefault((modality, digest), []).append(number)
+    shared = [sorted(group) for group in groups.values() if len(group) > 1]
+    return {number: [n for n in group if n != number] for group in shared for number in group}
+
+
 def vector_rows(store: Store, project_id: int, encoder_id: str, dropped: Iterable[int] = ()) -> list[ItemRow]:
     """Embedded items in the order of their numbers: all that are not dropped, and those of ``dropped``."""
     joined = and_(

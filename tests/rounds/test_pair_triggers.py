@@ -12,6 +12,7 @@ import pytest
 from backend.rounds.creating import TEMPLATES
 from backend.rounds.options import ProjectOptions
 from backend.rounds.pairing.choosing import load_catalogue
+from backend.rounds.pairing.round import settled_pairs
 from backend.rounds.pairing.settling import settle
 from backend.rounds.pairing.triggers import ARRIVALS, due_pairing
 from backend.rounds.services import Services
@@ -121,3 +122,21 @@ def test_a_round_reads_nothing_of_what_a_stream_let_go_but_what_answers_speak_of
     assert arrays.numbers["text"].tolist() == [texts[0], *waiting[2:]]
     assert arrays.states["image"].tolist() == ["dropped", "dropped", "buffer", "buffer"]
     np.testing.assert_array_equal(arrays.known(settled), [[0, 0]])
+
+
+def test_of_two_claims_on_one_caption_the_later_gets_another_one_of_the_same_words(tmp_path: Path) -> None:
+    world = PairingWorld(tmp_path)
+    numbers = world.arrive(3, state="pool")
+    images, texts = numbers[:3], numbers[3:]
+    same = dict.fromkeys(texts[:2], ("content", "hash of the words", ""))
+    catalogue.embedded(world.store, 1, world.encoder, same)
+    assert catalogue.equal_contents(world.store, 1, [texts[1], texts[2], images[0]]) == {
+        texts[0]: [texts[1]],
+        texts[1]: [texts[0]],
+    }
+    for image in images[:2]:
+        world.ask(image, *texts, answer="pick", partner=texts[0], answered_at=f"2026-01-01T10:00:0{image}Z")
+    asked = pair_queries.every(world.store, 1)
+    settled = settled_pairs(world.services, 1, asked, 2, ProjectOptions())
+    assert set(settled.pairs) == {(images[0], texts[0]), (images[1], texts[1])}
+    assert not settled.conflicts

@@ -120,6 +120,34 @@ def test_cannot_tell_rests_for_one_round_and_none_of_these_until_the_guesses_are
     assert settle(asked, {}, 7).refused == {2: {101, 102}}
 
 
+def test_an_item_rests_twice_as_long_each_time_it_was_asked_about_in_vain() -> None:
+    def rest(answer: str, *asked_in: int) -> int:
+        asked = [question(str(n), 1, answer=answer, round_number=n) for n in asked_in]
+        return settle(asked, {}, max(asked_in) + 1).rests[1] - max(asked_in)
+
+    assert [rest("none", *range(1, n)) for n in (2, 3, 4, 5, 6)] == [3, 6, 12, 12, 12]
+    assert [rest("unsure", *range(1, n)) for n in (2, 3, 4, 5)] == [2, 4, 8, 16]
+    claims = [question("a", 1, 101), question("b", 2, 101)]
+    verdicts = [question(f"c{n}", 101, answer="tie", purpose="conflict", round_number=n, task_id=7) for n in (3, 6)]
+    assert settle([*claims, *verdicts], {}, 7).rests == {101: 12}
+    assert [settle([*claims, *verdicts], {}, n).conflicts[0].waits for n in (11, 12)] == [True, False]
+
+
+def test_a_pick_of_an_item_that_is_taken_is_read_as_another_one_of_equal_content() -> None:
+    claims = [question("a", 1, 101), question("b", 2, 101), question("c", 3, 101)]
+    twins = {101: [102], 102: [101]}
+    found = settle(claims, {}, 2, twins=twins)
+    assert list(found.pairs) == [(1, 101), (2, 102)]
+    [conflict] = found.conflicts
+    assert conflict.later.key == "c"
+
+
+def test_what_an_equal_item_said_already_is_no_contradiction() -> None:
+    found = settle([question("a", 1, 101), question("b", 102, 1)], {}, 2, twins={101: [102], 102: [101]})
+    assert (list(found.pairs), found.conflicts) == ([(1, 101)], [])
+    assert 102 not in found.resting
+
+
 @given(
     st.lists(
         st.tuples(

@@ -13,7 +13,7 @@ from backend.rounds.options import ProjectOptions
 from backend.rounds.pairing.arriving import JUDGED, WAITING, judge_arrivals
 from backend.rounds.pairing.asking import ask, note_questions, withdraw
 from backend.rounds.pairing.choosing import PairingArrays, choose_questions, fit_projection, load_catalogue
-from backend.rounds.pairing.settling import CONFLICT, Settled, settle
+from backend.rounds.pairing.settling import CONFLICT, Settled, settle, spoken_of_twice
 from backend.rounds.publishing import publish
 from backend.rounds.selection import Place
 from backend.rounds.services import Services, options_of
@@ -107,7 +107,9 @@ def settled_pairs(
 ) -> Settled:
     """What all answers so far come to."""
     written = catalogue.written(services.store, project_id)
-    return settle(asked, written, round_number, one_to_one=options.one_to_one)
+    shared = spoken_of_twice(asked) if options.one_to_one else set()
+    twins = catalogue.equal_contents(services.store, project_id, shared)
+    return settle(asked, written, round_number, one_to_one=options.one_to_one, twins=twins)
 
 
 def _unfinished(

@@ -6,17 +6,21 @@ followed from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from backend.labelstudio.annotations import parse_time
 from backend.store.tables import PairQueryRow
+from backend.strategies.pairing import rest_end
 
 CONFLICT = "conflict"
 ANSWERED = frozenset({"pick", "written"})
-# Rounds for which an item is not asked about again after "none of these": by then the model has other guesses. A
-# conflict that nobody decided rests as long.
-COOL_DOWN = 3
+# Rounds after which an item is asked about again, the first time; twice as many each further time. By then the model
+# has other guesses than those answered "none of these". A conflict that nobody decided rests as long.
+COOL_DOWN, COOL_DOWN_UNSURE = 3, 2
+# So long rests an item at most that was answered "none of these": each time it is shown other candidates.
+LONGEST_REST = 12
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,14 @@ class Settled:
     pairs : (image, text) -> the key of the question that says so, in the order they were answered
     conflicts : contested items that nobody has settled yet
     resting : items that are not asked about in the coming round
+    rests : item -> the round that ends its rest, of those that rest for a time
     refused : item -> candidates that an annotator saw beside "none of these"
     """
 
     pairs: dict[tuple[int, int], str] = field(default_factory=dict)
     conflicts: list[Conflict] = field(default_factory=list)
     resting: set[int] = field(default_factory=set)
+    rests: dict[int, int] = field(default_factory=dict)
     refused: dict[int, set[int]] = field(default_factory=dict)
 
     @property
@@ -55,15 +61,20 @@ class Settled:
 
 
 def settle(
-    questions: Iterable[PairQueryRow], written: Mapping[str, int], round_number: int, *, one_to_one: bool = True
+    questions: Iterable[PairQueryRow],
+    written: Mapping[str, int],
+    round_number: int,
+    *,
+    one_to_one: bool = True,
+    twins: Mapping[int, Sequence[int]] | None = None,
 ) -> Settled:
     """Pairs and conflicts from all answers; independent of the order of ``questions``.
 
     written: key of a question -> number of the text that was written as its answer; round_number: of the round that
-    is about to choose. Who answered first keeps the partner until the conflict is settled; an answer to the question
-    of a conflict decides between the two.
+    is about to choose; twins: item -> others of equal content, which nobody could tell from it. Who answered first
+    keeps the partner until the conflict is settled; an answer to the question of a conflict decides between the two.
     """
-    found = Settled()
+    found, twins = Settled(), twins or {}
     asked = list(questions)
     verdicts = {q.item: q for q in asked if q.purpose == CONFLICT and q.answer in ANSWERED | {"none"}}
     claims = sorted(
@@ -72,33 +83,75 @@ def settle(
     )
     holder: dict[int, PairQueryRow] = {}
     for question in claims:
-        for partner in _partners(question, written, one_to_one):
+        for said in _partners(question, written, one_to_one):
+            partner = _free_twin(said, holder, twins) if one_to_one else said
             taken = [item for item in (partner, question.item) if item in holder]
             pair = _pair(question.modality, question.item, partner)
             if not one_to_one or not taken or pair in found.pairs:
                 found.pairs.setdefault(pair, question.key)
                 holder.setdefault(partner, question)
                 holder.setdefault(question.item, question)
-            else:
+            elif not _is_known(pair, taken[0], found, twins):
                 _contest(found, holder, verdicts, taken[0], question, pair)
     for question in asked:
-        if question.answer == "unsure" and question.round_number >= round_number - 1:
-            found.resting.add(question.item)
         if question.answer == "none" and question.purpose != CONFLICT:
             found.refused.setdefault(question.item, set()).update(question.candidates)
-            if question.round_number > round_number - COOL_DOWN:
-                found.resting.add(question.item)
-    waiting = {q.item for q in asked if q.purpose == CONFLICT and _waits(q, round_number)}
+    undecided = _rests(asked, "conflict", COOL_DOWN, round_number)
+    unsure = _rests(asked, "unsure", COOL_DOWN_UNSURE, round_number)
+    refused = _rests(asked, "none", COOL_DOWN, round_number, LONGEST_REST)
+    for ends in (undecided, unsure, refused):
+        for item, end in ends.items():
+            found.rests[item] = max(end, found.rests.get(item, 0))
+    found.resting |= unsure.keys() | refused.keys()
+    waiting = undecided.keys() | {q.item for q in asked if _may_be_answered(q)}
     found.conflicts = [replace(c, waits=not waiting.isdisjoint((c.item, c.later.item))) for c in found.conflicts]
     return found
 
 
-def _waits(question: PairQueryRow, round_number: int) -> bool:
-    """The question of a conflict may still be answered, or was not decided so lately that asking again is no use."""
-    if question.answer == "open" or (question.answer == "unreadable" and not question.task_id):
-        # Without a task it is one that cannot be shown.
-        return True
-    return question.answer != "deleted" and question.round_number > round_number - COOL_DOWN
+def spoken_of_twice(questions: Iterable[PairQueryRow]) -> set[int]:
+    """Items of answers that share an item with another answer: only there does it matter who has the same content."""
+    claims = [{q.item, q.partner} - {0} for q in questions if q.purpose != CONFLICT and q.answer in ANSWERED]
+    times = Counter(item for claim in claims for item in claim)
+    return {item for claim in claims if any(times[each] > 1 for each in claim) for item in claim}
+
+
+def _rests(
+    asked: Iterable[PairQueryRow], why: str, first: int, round_number: int, longest: int | None = None
+) -> dict[int, int]:
+    """Item -> the round that ends its rest, of those that still rest for this reason."""
+    rounds: dict[int, list[int]] = {}
+    for question in asked:
+        if _says(question) == why:
+            rounds.setdefault(question.item, []).append(question.round_number)
+    ends = {item: rest_end(those, first, longest) for item, those in rounds.items()}
+    return {item: end for item, end in ends.items() if end > round_number}
+
+
+def _says(question: PairQueryRow) -> str:
+    """Its answer; "conflict" for the question of a conflict that was answered without deciding it."""
+    if question.purpose != CONFLICT:
+        return question.answer
+    decided = question.answer in ANSWERED | {"none"}
+    return "" if decided or question.answer == "deleted" or _may_be_answered(question) else CONFLICT
+
+
+def _may_be_answered(question: PairQueryRow) -> bool:
+    """The question of a conflict that somebody is being asked, or that cannot be shown and so has no task."""
+    unshown = question.answer == "unreadable" and not question.task_id
+    return question.purpose == CONFLICT and (question.answer == "open" or unshown)
+
+
+def _free_twin(partner: int, holder: Mapping[int, PairQueryRow], twins: Mapping[int, Sequence[int]]) -> int:
+    """The partner or, where that is taken, the first free one of equal content."""
+    if partner not in holder:
+        return partner
+    return next((twin for twin in twins.get(partner, ()) if twin not in holder), partner)
+
+
+def _is_known(pair: tuple[int, int], taken: int, found: Settled, twins: Mapping[int, Sequence[int]]) -> bool:
+    """The pair of the taken item says the same already, of items with equal contents."""
+    first = next(each for each in found.pairs if taken in each)
+    return all(a == b or b in twins.get(a, ()) for a, b in zip(pair, first, strict=True))
 
 
 def _partners(question: PairQueryRow, written: Mapping[str, int], one_to_one: bool) -> list[int]:

@@ -3,6 +3,7 @@
 from backend.strategies.pairing.base import PairStrategy
 from backend.strategies.pairing.conformal import CandidateCount, conformal_candidates
 from backend.strategies.pairing.pairs import MODALITIES, WHY, Pairs, PairSelection, Query, other
+from backend.strategies.pairing.refusals import rest_end
 from backend.strategies.pairing.streams import (
     ItemStream,
     arrival_figures,
@@ -26,4 +27,5 @@ __all__ = [
     "item_figures",
     "item_queries",
     "other",
+    "rest_end",
 ]
