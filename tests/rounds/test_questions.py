@@ -94,8 +94,15 @@ def test_a_contradiction_is_asked_first_of_the_contested_item_or_again_of_the_la
     assert (contested.purpose, contested.item, set(contested.candidates)) == ("conflict", FIRST_TEXT, {0, 1})
     later = choose(pools(12), claims, directions=("image",)).questions[0]
     assert (later.purpose, later.item, later.candidates) == ("conflict", 1, [FIRST_TEXT, FIRST_TEXT + 1])
-    settled = [*claims, answered(FIRST_TEXT, 0, answer="none", purpose="conflict")]
+    settled = [*claims, answered(FIRST_TEXT, answer="none", purpose="conflict", candidates=[0, 1])]
     assert all(q.purpose != "conflict" for q in choose(pools(12), settled).questions)
+
+
+def test_however_many_claim_an_item_it_is_asked_once_with_as_many_of_them_as_a_form_shows() -> None:
+    claims = [answered(n, FIRST_TEXT, answered_at=f"2026-01-01T10:00:{n:02d}") for n in range(10)]
+    for shown in (3, 8, 10):
+        conflicts = [q for q in choose(pools(12), claims[:shown]).questions if q.purpose == "conflict"]
+        assert [(q.item, set(q.candidates)) for q in conflicts] == [(FIRST_TEXT, set(range(min(shown, 8))))]
 
 
 def test_control_questions_are_marked_and_only_they_say_how_many_candidates_are_enough() -> None:

@@ -12,7 +12,7 @@ from backend.labelstudio.pair_tasks import Modality
 from backend.learners.projection import ProjectionHead
 from backend.rounds.models import joint_start
 from backend.rounds.options import ProjectOptions
-from backend.rounds.pairing.settling import CONFLICT, Conflict, Settled
+from backend.rounds.pairing.settling import CONFLICT, Conflict, Settled, contested_by
 from backend.rounds.services import Services
 from backend.store import catalogue
 from backend.store.tables import PairQueryRow
@@ -88,7 +88,7 @@ class Question:
 
 def load_catalogue(services: Services, project_id: int, settled: Settled) -> PairingArrays:
     """Read what is embedded; of the dropped items, all there ever were in a stream, those that answers speak of."""
-    spoken_of = settled.paired | {n for c in settled.conflicts for n in (c.item, c.earlier.item, c.later.item)}
+    spoken_of = settled.paired.union(*(conflict.items for conflict in settled.conflicts))
     rows = catalogue.vector_rows(services.store, project_id, services.encoder_id, spoken_of)
     vectors = services.vectors()
     mine = {m: [row for row in rows if row.modality == m] for m in MODALITIES}
@@ -249,21 +249,23 @@ def conflict_questions(
     directions: Sequence[str],
 ) -> list[Question]:
     """Questions that settle the conflicts, one for each that nobody is being asked about."""
-    return [
-        _conflict_question(arrays, joint, conflict, directions)
-        for conflict in settled.conflicts
-        if not conflict.waits
-    ]
+    questions: dict[int, Question] = {}
+    for conflict in settled.conflicts:
+        if not conflict.waits:
+            question = _conflict_question(arrays, joint, conflict, directions)
+            # An item that claims two contested ones is asked once more about the first of them.
+            questions.setdefault(question.item, question)
+    return list(questions.values())
 
 
 def _conflict_question(
     arrays: PairingArrays, joint: Mapping[str, np.ndarray], conflict: Conflict, directions: Sequence[str]
 ) -> Question:
-    """Ask the contested item which of the two it belongs to; where the form cannot, the later question again."""
-    later = conflict.later
-    contested = other(later.modality) if conflict.item != later.item else later.modality
-    if contested in directions and conflict.item != later.item:
-        claimants = [conflict.earlier.item, later.item]
+    """Ask the contested item which of them it belongs to; where the form cannot, the second question again."""
+    second = conflict.claims[1].question
+    contested = second.modality if conflict.item == second.item else other(second.modality)
+    if contested in directions:
+        claimants = [claim.item for claim in conflict.claims[:MOST_CANDIDATES]]
         similarities = _similarities(arrays, joint, contested, conflict.item, claimants)
         order = np.argsort(-np.array(similarities), kind="stable")
         return Question(
@@ -276,13 +278,13 @@ def _conflict_question(
             {},
         )
     return Question(
-        later.modality,  # type: ignore[arg-type]
-        later.item,
-        list(later.candidates),
-        list(later.similarities),
+        second.modality,  # type: ignore[arg-type]
+        second.item,
+        list(second.candidates),
+        list(second.similarities),
         CONFLICT,
         CONFLICT,
-        {},
+        contested_by(conflict.item, conflict.claims[0].item),
     )
 
 

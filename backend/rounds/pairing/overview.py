@@ -28,7 +28,7 @@ def overview(services: Services, project_id: int) -> dict[str, Any]:
         "questions": dict(Counter(q.answer for q in asked)),
         "pairs": len(settled.pairs),
         "conflicts": [
-            {"tasks": [c.earlier.task_id, c.later.task_id], "item": _name(services, project_id, c.item)}
+            {"tasks": [claim.question.task_id for claim in c.claims], "item": _name(services, project_id, c.item)}
             for c in settled.conflicts
         ],
         "candidates_shown": candidates_shown(asked, options),
@@ -56,7 +56,7 @@ def overview_lines(found: dict[str, Any]) -> list[str]:
             f" {found['found_first']:.0%} and among the candidates in {found['found']:.0%}"
             + (f"; of those the strategy chose in {found['found_own']:.0%}" if found["found_own"] is not None else "")
         )
-    lines += [f"CONFLICT {c['item']}: tasks {c['tasks'][0]} and {c['tasks'][1]}" for c in found["conflicts"]]
+    lines += [f"CONFLICT {c['item']}: tasks {', '.join(map(str, c['tasks']))}" for c in found["conflicts"]]
     return lines + [f"UNREADABLE {line}" for line in found["unreadable"]]
 
 

@@ -12,29 +12,45 @@ from dataclasses import dataclass, field, replace
 
 from backend.labelstudio.annotations import parse_time
 from backend.store.tables import PairQueryRow
-from backend.strategies.pairing import rest_end
+from backend.strategies.pairing import other, rest_end
 
 CONFLICT = "conflict"
 ANSWERED = frozenset({"pick", "written"})
+DECIDED = ANSWERED | {"none"}
 # Rounds after which an item is asked about again, the first time; twice as many each further time. By then the model
 # has other guesses than those answered "none of these". A conflict that nobody decided rests as long.
 COOL_DOWN, COOL_DOWN_UNSURE = 3, 2
 # So long rests an item at most that was answered "none of these": each time it is shown other candidates.
 LONGEST_REST = 12
 
+Pair = tuple[int, int]
+"""Numbers of an image and a text."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An answer says that ``item`` belongs to a contested one; ``question``: the one that was answered so."""
+
+    item: int
+    question: PairQueryRow
+
 
 @dataclass(frozen=True)
 class Conflict:
-    """Two questions with the same answer, where an item may have one counterpart only.
+    """Several items claim one that may have one counterpart only.
 
-    item : the partner both claim; earlier, later : the questions, in the order they were answered
-    waits : somebody is being asked which of the two it is, or was lately and did not decide
+    item : what they claim; claims : in the order they were answered, the first holds it meanwhile
+    waits : somebody is being asked which of them it is, or was lately and did not decide
     """
 
     item: int
-    earlier: PairQueryRow
-    later: PairQueryRow
+    claims: tuple[Claim, ...]
     waits: bool = False
+
+    @property
+    def items(self) -> set[int]:
+        """The contested item and all that claim it."""
+        return {self.item, *(claim.item for claim in self.claims)}
 
 
 @dataclass
@@ -42,13 +58,13 @@ class Settled:
     """What is known of a project's pairs.
 
     pairs : (image, text) -> the key of the question that says so, in the order they were answered
-    conflicts : contested items that nobody has settled yet
+    conflicts : contested items that nobody has settled yet, each once
     resting : items that are not asked about in the coming round
     rests : item -> the round that ends its rest, of those that rest for a time
-    refused : item -> candidates that an annotator saw beside "none of these"
+    refused : item -> what an annotator saw beside it and did not take: with "none of these", or in a verdict
     """
 
-    pairs: dict[tuple[int, int], str] = field(default_factory=dict)
+    pairs: dict[Pair, str] = field(default_factory=dict)
     conflicts: list[Conflict] = field(default_factory=list)
     resting: set[int] = field(default_factory=set)
     rests: dict[int, int] = field(default_factory=dict)
@@ -71,48 +87,89 @@ def settle(
     """Pairs and conflicts from all answers; independent of the order of ``questions``.
 
     written: key of a question -> number of the text that was written as its answer; round_number: of the round that
-    is about to choose; twins: item -> others of equal content, which nobody could tell from it. Who answered first
-    keeps the partner until the conflict is settled; an answer to the question of a conflict decides between the two.
+    is about to choose; twins: item -> others of equal content, which nobody could tell from it. Where an item has one
+    counterpart, who answered first keeps the partner until the conflict is settled. The answer to the question of a
+    conflict decides among the items it showed; whoever claims the item later contests it again. Every answer is thus
+    a pair (of such an item or one of equal content), part of a conflict, or refused by a verdict that showed it.
     """
     found, twins = Settled(), twins or {}
-    asked = list(questions)
-    verdicts = {q.item: q for q in asked if q.purpose == CONFLICT and q.answer in ANSWERED | {"none"}}
-    claims = sorted(
-        (q for q in asked if q.purpose != CONFLICT and q.answer in ANSWERED),
-        key=lambda q: (parse_time(q.answered_at), q.key),
-    )
-    holder: dict[int, PairQueryRow] = {}
-    for question in claims:
+    asked = sorted(questions, key=lambda q: (parse_time(q.answered_at), q.key))
+    verdicts = _verdicts(asked, written) if one_to_one else {}
+    holder: dict[int, tuple[Pair, PairQueryRow]] = {}
+    contested: dict[int, dict[int, PairQueryRow]] = {}
+    for question in asked:
         for said in _partners(question, written, one_to_one):
-            partner = _free_twin(said, holder, twins) if one_to_one else said
-            taken = [item for item in (partner, question.item) if item in holder]
+            if not verdicts.get(_pair(question.modality, question.item, said), True):
+                continue
+            partner = _free_twin(question, said, holder, twins, verdicts) if one_to_one else said
             pair = _pair(question.modality, question.item, partner)
-            if not one_to_one or not taken or pair in found.pairs:
+            taken = [item for item in (partner, question.item) if item in holder] if one_to_one else []
+            if not taken:
                 found.pairs.setdefault(pair, question.key)
-                holder.setdefault(partner, question)
-                holder.setdefault(question.item, question)
-            elif not _is_known(pair, taken[0], found, twins):
-                _contest(found, holder, verdicts, taken[0], question, pair)
+                holder |= dict.fromkeys(pair, (pair, question))
+            elif not _is_known(pair, holder[taken[0]][0], twins):
+                held, first = holder[taken[0]]
+                claims = contested.setdefault(taken[0], {_counterpart(held, taken[0]): first})
+                claims.setdefault(_counterpart(pair, taken[0]), question)
+                # Asking about the one that came second would ask the same again.
+                found.resting.add(question.item)
+    _refuse(found, asked, verdicts)
+    waiting = _rest(found, asked, round_number)
+    for item, claims in contested.items():
+        conflict = Conflict(item, tuple(Claim(claimant, question) for claimant, question in claims.items()))
+        again = {claim.question.item for claim in conflict.claims[1:]}
+        found.conflicts.append(replace(conflict, waits=not waiting.isdisjoint({item} | again)))
+    return found
+
+
+def spoken_of_twice(questions: Iterable[PairQueryRow]) -> set[int]:
+    """Items of answers that share an item with another answer: only there does it matter who has the same content."""
+    claims = [{q.item, q.partner} - {0} for q in questions if q.answer in ANSWERED]
+    times = Counter(item for claim in claims for item in claim)
+    return {item for claim in claims if any(times[each] > 1 for each in claim) for item in claim}
+
+
+def contested_by(item: int, holder: int) -> dict[str, float]:
+    """Figures of a question that is asked once more because ``item``, its answer, is held by ``holder`` already."""
+    return {"contested": float(item), "held_by": float(holder)}
+
+
+def _refuse(found: Settled, asked: Sequence[PairQueryRow], verdicts: Mapping[Pair, bool]) -> None:
     for question in asked:
         if question.answer == "none" and question.purpose != CONFLICT:
             found.refused.setdefault(question.item, set()).update(question.candidates)
-    undecided = _rests(asked, "conflict", COOL_DOWN, round_number)
+    for (image, text), belongs in verdicts.items():
+        if not belongs:
+            found.refused.setdefault(image, set()).add(text)
+            found.refused.setdefault(text, set()).add(image)
+
+
+def _rest(found: Settled, asked: Sequence[PairQueryRow], round_number: int) -> set[int]:
+    """Note who rests; tells the items whose question of a conflict may yet be answered or was not decided lately."""
+    undecided = _rests(asked, CONFLICT, COOL_DOWN, round_number)
     unsure = _rests(asked, "unsure", COOL_DOWN_UNSURE, round_number)
     refused = _rests(asked, "none", COOL_DOWN, round_number, LONGEST_REST)
     for ends in (undecided, unsure, refused):
         for item, end in ends.items():
             found.rests[item] = max(end, found.rests.get(item, 0))
     found.resting |= unsure.keys() | refused.keys()
-    waiting = undecided.keys() | {q.item for q in asked if _may_be_answered(q)}
-    found.conflicts = [replace(c, waits=not waiting.isdisjoint((c.item, c.later.item))) for c in found.conflicts]
-    return found
+    return undecided.keys() | {q.item for q in asked if _may_be_answered(q)}
 
 
-def spoken_of_twice(questions: Iterable[PairQueryRow]) -> set[int]:
-    """Items of answers that share an item with another answer: only there does it matter who has the same content."""
-    claims = [{q.item, q.partner} - {0} for q in questions if q.purpose != CONFLICT and q.answer in ANSWERED]
-    times = Counter(item for claim in claims for item in claim)
-    return {item for claim in claims if any(times[each] > 1 for each in claim) for item in claim}
+def _verdicts(asked: Sequence[PairQueryRow], written: Mapping[str, int]) -> dict[Pair, bool]:
+    """Whether a pair is one, for all that the questions of conflicts showed; of several the latest answer counts."""
+    said: dict[Pair, bool] = {}
+    for verdict in asked:
+        if verdict.purpose != CONFLICT or verdict.answer not in DECIDED:
+            continue
+        chosen = _partners(verdict, written, one_to_one=True)
+        for shown in [*verdict.candidates, *chosen]:
+            said[_pair(verdict.modality, verdict.item, shown)] = shown in chosen
+        asked_for = {name: int(number) for name, number in (verdict.figures or {}).items()}
+        if asked_for.get("contested") in chosen:
+            # The form cannot ask about the contested item: who claims it once more gets it.
+            said[_pair(other(verdict.modality), asked_for["contested"], asked_for["held_by"])] = False
+    return said
 
 
 def _rests(
@@ -128,11 +185,11 @@ def _rests(
 
 
 def _says(question: PairQueryRow) -> str:
-    """Its answer; "conflict" for the question of a conflict that was answered without deciding it."""
+    """Its answer; `CONFLICT` for the question of a conflict that was answered without deciding it."""
     if question.purpose != CONFLICT:
         return question.answer
-    decided = question.answer in ANSWERED | {"none"}
-    return "" if decided or question.answer == "deleted" or _may_be_answered(question) else CONFLICT
+    gone = question.answer in DECIDED | {"deleted", "withdrawn"}
+    return "" if gone or _may_be_answered(question) else CONFLICT
 
 
 def _may_be_answered(question: PairQueryRow) -> bool:
@@ -141,21 +198,29 @@ def _may_be_answered(question: PairQueryRow) -> bool:
     return question.purpose == CONFLICT and (question.answer == "open" or unshown)
 
 
-def _free_twin(partner: int, holder: Mapping[int, PairQueryRow], twins: Mapping[int, Sequence[int]]) -> int:
-    """The partner or, where that is taken, the first free one of equal content."""
-    if partner not in holder:
-        return partner
-    return next((twin for twin in twins.get(partner, ()) if twin not in holder), partner)
+def _free_twin(
+    question: PairQueryRow,
+    said: int,
+    holder: Mapping[int, object],
+    twins: Mapping[int, Sequence[int]],
+    verdicts: Mapping[Pair, bool],
+) -> int:
+    """The item that was picked or, where that is taken, the first free one of equal content."""
+    if said not in holder:
+        return said
+    free = [twin for twin in twins.get(said, ()) if twin not in holder]
+    return next((t for t in free if verdicts.get(_pair(question.modality, question.item, t), True)), said)
 
 
-def _is_known(pair: tuple[int, int], taken: int, found: Settled, twins: Mapping[int, Sequence[int]]) -> bool:
+def _is_known(pair: Pair, held: Pair, twins: Mapping[int, Sequence[int]]) -> bool:
     """The pair of the taken item says the same already, of items with equal contents."""
-    first = next(each for each in found.pairs if taken in each)
-    return all(a == b or b in twins.get(a, ()) for a, b in zip(pair, first, strict=True))
+    return all(a == b or b in twins.get(a, ()) for a, b in zip(pair, held, strict=True))
 
 
 def _partners(question: PairQueryRow, written: Mapping[str, int], one_to_one: bool) -> list[int]:
     """What the answer says belongs to the item; of several, the best alone where an item has one counterpart."""
+    if question.answer not in ANSWERED:
+        return []
     if question.answer == "written":
         given = [written.get(question.key, 0)]
     else:
@@ -163,35 +228,9 @@ def _partners(question: PairQueryRow, written: Mapping[str, int], one_to_one: bo
     return [partner for partner in given if partner]
 
 
-def _contest(
-    found: Settled,
-    holder: dict[int, PairQueryRow],
-    verdicts: Mapping[int, PairQueryRow],
-    item: int,
-    later: PairQueryRow,
-    pair: tuple[int, int],
-) -> None:
-    earlier = holder[item]
-    # A form that cannot show the contested item asks the later question once more instead.
-    verdict = verdicts.get(item) or verdicts.get(later.item)
-    if verdict is None:
-        found.conflicts.append(Conflict(item, earlier, later))
-        # Asking about the one that came second would ask the same again.
-        found.resting.add(later.item)
-        return
-    first = next(each for each in found.pairs if item in each)
-    chosen = None if verdict.answer == "none" else _pair(verdict.modality, verdict.item, verdict.partner)
-    if chosen == first:
-        return
-    if verdict.item == item or (chosen is not None and item in chosen):
-        del found.pairs[first]
-        for member in first:
-            holder.pop(member, None)
-    if chosen is not None and not any(member in holder for member in chosen):
-        found.pairs[chosen] = verdict.key
-        for member in chosen:
-            holder[member] = later if chosen == pair else verdict
+def _counterpart(pair: Pair, item: int) -> int:
+    return pair[1] if pair[0] == item else pair[0]
 
 
-def _pair(modality: str, item: int, partner: int) -> tuple[int, int]:
+def _pair(modality: str, item: int, partner: int) -> Pair:
     return (item, partner) if modality == "image" else (partner, item)
