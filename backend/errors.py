@@ -359,6 +359,10 @@ class PairTaskInvalid(MmalError):
     """A task that asks for a pair lacks a field, or a field has a value it cannot have."""
 
 
+class CandidatesUnreadable(MmalError):
+    """So few of the images that questions would offer can be had that none of them is asked now."""
+
+
 class StreamStateInvalid(MmalError):
     """What was stored of a stream of items cannot be read back."""
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import and_, case, func, select, update
 
+from backend.store import pair_queries
 from backend.store.database import Store
 from backend.store.engines import without_nul
 from backend.store.tables import CatalogueItem, Vector
@@ -48,10 +49,11 @@ class Held(NamedTuple):
 def add(store: Store, project_id: int, items: Iterable[NewItem], *, state: str = "pool") -> int:
     """Add items, or change the content of those whose id is known; tells how many were new or changed.
 
-    A known item keeps its number and its pairs; with a new content it is embedded again.
+    A known item keeps its number and its pairs; with a new content it is embedded again, and asked about again where
+    the question about it could not be shown.
     """
     pending = {item.item_id: replace(item, content=without_nul(item.content)) for item in items}
-    ids, changed = list(pending), 0
+    ids, changed, rewritten = list(pending), 0, set()
     with store.writing(project_id) as session:
         last = session.scalar(select(func.max(CatalogueItem.number)).where(CatalogueItem.project_id == project_id))
         number = last or 0
@@ -76,12 +78,15 @@ def add(store: Store, project_id: int, items: Iterable[NewItem], *, state: str =
                             added_at=store.clock(),
                         )
                     )
-                elif (row.modality, row.content, row.state) != (item.modality, item.content, state):
+                elif row.content != item.content or row.state == "dropped":
                     changed += 1
                     if row.content != item.content:
                         row.content, row.embedded_with = item.content, ""
+                        rewritten.add(row.number)
                     if row.state == "dropped":
                         row.state = state
+    if rewritten:
+        pair_queries.reopen_unshown(store, project_id, rewritten)
     return changed
 
 
@@ -211,7 +216,11 @@ def embedded(store: Store, project_id: int, encoder_id: str, outcomes: Mapping[i
 
 
 def retry_problems(store: Store, project_id: int) -> int:
-    """Send every item that could not be read through the encoder again; tells how many."""
+    """Send every item that could not be read through the encoder again; tells how many.
+
+    Items whose question could not be shown may be asked about again.
+    """
+    pair_queries.reopen_unshown(store, project_id)
     with store.writing(project_id) as session:
         result = session.execute(
             update(CatalogueItem)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select, update
@@ -49,6 +49,24 @@ def asked(store: Store, project_id: int, task_of: Mapping[str, int]) -> None:
     with store.writing(project_id) as session:
         for key, task_id in task_of.items():
             session.execute(update(PairQueryRow).where(_is(project_id, key)).values(task_id=task_id))
+
+
+def offered(store: Store, project_id: int, candidates: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Note key -> (number, similarity) of the candidates that its task shows: nobody sees the others."""
+    with store.writing(project_id) as session:
+        for key, shown in candidates.items():
+            values = {"candidates": [number for number, _ in shown], "similarities": [s for _, s in shown]}
+            session.execute(update(PairQueryRow).where(_is(project_id, key)).values(**values))
+
+
+def reopen_unshown(store: Store, project_id: int, items: Iterable[int] | None = None) -> None:
+    """Let these items, or all, be asked about again whose question could not be shown and so has no task."""
+    unshown = (PairQueryRow.project_id == project_id, PairQueryRow.answer == "unreadable", PairQueryRow.task_id == 0)
+    wanted = None if items is None else set(items)
+    with store.writing(project_id) as session:
+        for row in session.scalars(select(PairQueryRow).where(*unshown)):
+            if wanted is None or row.item in wanted:
+                row.answer = "withdrawn"
 
 
 def by_key(store: Store, project_id: int, keys: Iterable[str]) -> dict[str, PairQueryRow]:

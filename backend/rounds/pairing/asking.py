@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from backend import logs
-from backend.errors import MediaError, PairTaskInvalid
+from backend.errors import CandidatesUnreadable, MediaError, PairTaskInvalid
 from backend.labelstudio.pair_answers import is_query
-from backend.labelstudio.pair_tasks import PairItem, other, query_key, query_task, thumbnail
+from backend.labelstudio.pair_tasks import PairItem, query_key, query_task, thumbnail
 from backend.labelstudio.schema import TaskSchema
 from backend.rounds.pairing.choosing import Question
+from backend.rounds.pairing.settling import CONFLICT
 from backend.rounds.reasons import PAIR_REASONS
 from backend.rounds.services import Services
 from backend.store import catalogue, pair_queries, tasks
@@ -49,7 +51,12 @@ def ask(
     """Make the tasks of all questions that have none, by one bulk import; tells how many were made.
 
     Label Studio is asked first which keys have a task: a worker that died between the import and the note of it
-    left them there.
+    left them there. A question whose candidates' host does not answer stays to be asked.
+
+    Raises
+    ------
+    CandidatesUnreadable
+        Most images that would be offered do not answer, or nothing can be asked for want of images; nothing was.
     """
     waiting = [q for q in pair_queries.every(services.store, project_id) if q.task_id == 0 and q.answer == "open"]
     if not waiting:
@@ -57,18 +64,10 @@ def ask(
     found = find_tasks(services, project_id, {q.key for q in waiting})
     pair_queries.asked(services.store, project_id, found)
     missing = [q for q in waiting if q.key not in found]
-    shown = _contents(services, project_id, missing)
-    made: list[tuple[str, dict[str, object]]] = []
-    for question in missing:
-        data = _task(schema, question, shown, version)
-        if data is None:
-            # Nothing of it can be shown any more; it is not asked about again before its content changes.
-            pair_queries.answered(services.store, project_id, [_unanswered(question, "unreadable")])
-        else:
-            made.append((question.key, data))
-    ids = services.label_studio.import_tasks(project_id, [data for _, data in made])
+    made = _made(services, schema, project_id, missing, version, needed=not found)
+    ids = services.label_studio.import_tasks(project_id, list(made.values()))
     checkpoint("made")
-    task_of = dict(zip([key for key, _ in made], ids, strict=True))
+    task_of = dict(zip(made, ids, strict=True))
     pair_queries.asked(services.store, project_id, task_of)
     tasks.remember(
         services.store,
@@ -119,48 +118,117 @@ def withdraw(services: Services, project_id: int, questions: Sequence[PairQueryR
     )
 
 
-def _contents(
-    services: Services, project_id: int, questions: Sequence[PairQueryRow]
-) -> dict[int, tuple[CatalogueItem, str]]:
-    """Number -> (item, what a candidate shows of it): the words, or a thumbnail; without what cannot be read."""
+def _made(
+    services: Services,
+    schema: TaskSchema,
+    project_id: int,
+    questions: Sequence[PairQueryRow],
+    version: str,
+    *,
+    needed: bool,
+) -> dict[str, dict[str, object]]:
+    """Key -> task of those of the questions that can be asked now; ``needed``: there is nothing else to ask."""
+    shown = _contents(services, project_id, questions)
+    made: dict[str, dict[str, object]] = {}
+    offered: dict[str, list[tuple[int, float]]] = {}
+    hopeless = []
+    for question in questions:
+        kept = _kept(question, shown)
+        data = _task(schema, question, kept, shown, version)
+        if data is not None:
+            made[question.key], offered[question.key] = data, kept
+        elif kept or question.purpose == CONFLICT:
+            hopeless.append((question, "unreadable"))
+        else:
+            # None of these images can be read, so they are offered no more; others are chosen.
+            hopeless.append((question, "withdrawn"))
+    for question, answer in hopeless:
+        if shown.silent.isdisjoint(question.candidates):
+            pair_queries.answered(services.store, project_id, [_unanswered(question, answer)])
+    _check_readable(shown, anything=bool(made) or not needed)
+    pair_queries.offered(services.store, project_id, offered)
+    return made
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What questions can show.
+
+    contents : number -> (item, what a candidate shows of it): the words, or a thumbnail, empty where there is none
+    problems : number -> why there is no thumbnail; silent : those of them whose host may answer another time
+    images : how many thumbnails were to be made
+    """
+
+    contents: dict[int, tuple[CatalogueItem, str]]
+    problems: dict[int, str]
+    silent: set[int]
+    images: int
+
+
+def _contents(services: Services, project_id: int, questions: Sequence[PairQueryRow]) -> _Shown:
+    """Fetch what the questions show. An image that cannot be read is one the catalogue lists as such from now on."""
     items = catalogue.items(services.store, project_id, {n for q in questions for n in (q.item, *q.candidates)})
-    offered = {n for q in questions for n in q.candidates if q.modality == "text"}
-    media = services.media
+    wanted = sorted({n for q in questions for n in q.candidates if q.modality == "text"} & items.keys())
+    media, problems, silent = services.media, {}, set()
 
-    def small(number: int) -> tuple[int, str]:
+    def small(number: int) -> str | MediaError | PairTaskInvalid:
         try:
-            return number, thumbnail(media.fetch(items[number].content))
+            return thumbnail(media.fetch(items[number].content))
         except (MediaError, PairTaskInvalid) as error:
-            log.warning("project %s: %s is not offered: %s", project_id, items[number].item_id, error)
-            return number, ""
+            return error
 
+    contents = {n: (item, item.content if item.modality == "text" else "") for n, item in items.items()}
     with ThreadPoolExecutor(services.settings.fetch_threads) as pool:
-        thumbnails = dict(pool.map(logs.carried(small), sorted(offered & items.keys())))
-    return {
-        number: (item, thumbnails.get(number, "") if item.modality == "image" else item.content)
-        for number, item in items.items()
-    }
+        for number, found in zip(wanted, pool.map(logs.carried(small), wanted), strict=True):
+            if isinstance(found, str):
+                contents[number] = (items[number], found)
+                continue
+            log.warning("project %s: %s is not offered: %s", project_id, items[number].item_id, found)
+            problems[number] = str(found)
+            if isinstance(found, MediaError) and found.transient:
+                silent.add(number)
+    unreadable = {n: (items[n].content, "", why) for n, why in problems.items() if n not in silent}
+    catalogue.embedded(services.store, project_id, services.encoder_id, unreadable)
+    return _Shown(contents, problems, silent, len(wanted))
+
+
+def _check_readable(shown: _Shown, *, anything: bool) -> None:
+    """Ask nothing rather than questions without most of their candidates; what is asked stays to be asked."""
+    if 2 * len(shown.silent) > shown.images or (shown.problems and not anything):
+        # One that may answer another time first: that is what somebody can do something about.
+        number = min(shown.problems, key=lambda n: (n not in shown.silent, n))
+        raise CandidatesUnreadable(
+            f"{len(shown.problems)} of {shown.images} images that the questions of this round would offer cannot be"
+            f" had, such as {shown.contents[number][0].item_id}: {shown.problems[number]} See that their host is up"
+            " and that the backend may reach it (MMAL_MEDIA_ALLOW). The questions are asked once it answers"
+        )
+
+
+def _kept(question: PairQueryRow, shown: _Shown) -> list[tuple[int, float]]:
+    """(number, similarity) of the candidates that can be shown."""
+    offered = zip(question.candidates, question.similarities, strict=True)
+    kept = [(number, similarity) for number, similarity in offered if shown.contents.get(number, (None, ""))[1]]
+    # Of a contradiction one side alone decides nothing.
+    return [] if question.purpose == CONFLICT and len(kept) < min(2, len(question.candidates)) else kept
 
 
 def _task(
-    schema: TaskSchema, question: PairQueryRow, shown: Mapping[int, tuple[CatalogueItem, str]], version: str
+    schema: TaskSchema,
+    question: PairQueryRow,
+    kept: Sequence[tuple[int, float]],
+    shown: _Shown,
+    version: str,
 ) -> dict[str, object] | None:
-    if question.item not in shown:
+    if not kept or question.item not in shown.contents:
         return None
-    item = shown[question.item][0]
-    kept = [
-        (shown[number], similarity)
-        for number, similarity in zip(question.candidates, question.similarities, strict=True)
-        if number in shown and shown[number][1] and shown[number][0].modality == other(item.modality)  # type: ignore[arg-type]
-    ]
-    if not kept:
-        return None
+    item = shown.contents[question.item][0]
+    candidates = [shown.contents[number] for number, _ in kept]
     try:
         return query_task(
             schema,
             modality=item.modality,  # type: ignore[arg-type]
             query=PairItem(item.item_id, item.content),
-            candidates=[PairItem(candidate.item_id, content) for (candidate, content), _ in kept],
+            candidates=[PairItem(candidate.item_id, content) for candidate, content in candidates],
             similarities=[similarity for _, similarity in kept],
             model_version=version,
             round_number=question.round_number,
