@@ -43,7 +43,7 @@ def tables(comparisons: Sequence[Comparison], arm: str) -> str:
         ),
         ("Area under the accuracy curve minus random's, points ± standard error (seeds)", plain, overview),
         ("The same for macro-F1", plain, lambda found: overview(found, "macro_f1")),
-        ("Labels saved; final accuracy; seconds a selection", plain, savings),
+        ("Labels saved; final accuracy", plain, savings),
         (f"`{arm}` minus the others, paired", plain, lambda found: against(found, arm)),
         ("Near-duplicates on one side (grouped split): area minus random's", grouped, overview),
         (f"Grouped split: `{arm}` minus the others, paired", grouped, lambda found: against(found, arm)),
@@ -70,7 +70,7 @@ def pairing_tables(comparisons: Sequence[Comparison]) -> str:
             ("Area under the curve of recall@1 minus random's, points ± standard error (seeds)", ordinary, overview),
             ("The same for recall@10", ordinary, lambda found: overview(found, "recall_10")),
             ("The same for the group score of couples", couples, lambda found: overview(found, "group")),
-            ("Questions saved; final recall@1; seconds a selection", ordinary, savings),
+            ("Questions saved; final recall@1", ordinary, savings),
             (
                 "Candidates for 90% coverage; coverage of everything open; of the arm's own questions",
                 ordinary,
@@ -78,7 +78,7 @@ def pairing_tables(comparisons: Sequence[Comparison]) -> str:
             ),
             ("Pools of uneven size or classes of steep sizes: recall@1 minus random's", uneven, overview),
             ("The same pools: recall@10", uneven, lambda found: overview(found, "recall_10")),
-            ("The same pools: questions saved; final recall@1; seconds a selection", uneven, savings),
+            ("The same pools: questions saved; final recall@1", uneven, savings),
         ]
     )
 
@@ -90,7 +90,7 @@ def retrieval_tables(comparisons: Sequence[Comparison]) -> str:
         [
             ("Area under the curve of mAP@all minus random's, points ± standard error (seeds)", plain, overview),
             ("The same, averaged within each label first", plain, lambda found: overview(found, "map_labels")),
-            ("Labels saved; final mAP@all; seconds a selection", plain, savings),
+            ("Labels saved; final mAP@all", plain, savings),
             ("Models under random labels: area minus that of the default", _models(comparisons), overview),
             (
                 "Models under random labels, averaged within each label first",

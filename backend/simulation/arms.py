@@ -55,6 +55,10 @@ class Arm:
         warm = create_strategy(self.strategy, **{"audit_share": self.audit_share, **self.options})
         return (create_strategy(self.cold, audit_share=self.audit_share) if self.cold else warm), warm
 
+    def resolved(self) -> str:
+        """Both strategies with all options, defaults too: another text where a later version has other defaults."""
+        return repr(self.strategies())
+
     def check(self, *, n_classes: int, modalities: Sequence[str], multi_label: bool = False) -> None:
         """Raise StrategyUnsuited where the arm is not defined for such data."""
         for strategy in self.strategies():

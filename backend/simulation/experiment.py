@@ -90,7 +90,8 @@ class Plan:
 
 def cell_key(cell: Cell, data: LabelledSet, audit_share: float) -> str:
     """What a finished replay is found by: it changes with everything that its figures depend on but the code."""
-    parts = [PROTOCOL, *vars(cell).values(), data.fingerprint, data.batch_size, data.budget, audit_share]
+    arm = Arm.parse(cell.arm, audit_share=audit_share).resolved()
+    parts = [PROTOCOL, *vars(cell).values(), arm, data.fingerprint, data.batch_size, data.budget]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 

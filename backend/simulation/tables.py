@@ -214,14 +214,11 @@ def _counted(differences: Sequence[Difference]) -> list[str]:
 
 
 def savings(comparisons: Sequence[Comparison]) -> str:
-    """Arms by set and scenario: labels saved, the headline at the end, seconds a selection."""
+    """Arms by set and scenario: labels saved, the headline at the end."""
     return _across(
         comparisons,
         lambda one, arm: 100 * one.saved(arm),
-        lambda one, arm: (
-            f"{100 * one.saved(arm):.0f}%; {100 * one.arms[arm].last[one.yardstick.measure]:.1f};"
-            f" {one.arms[arm].average['seconds_select']:.2f} s"
-        ),
+        lambda one, arm: f"{100 * one.saved(arm):.0f}%; {100 * one.arms[arm].last[one.yardstick.measure]:.1f}",
         "{:.0f}%",
     )
 

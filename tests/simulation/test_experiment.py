@@ -19,7 +19,7 @@ from backend.simulation.replay import replay
 from backend.simulation.results import compare
 from backend.simulation.scenarios import SCENARIOS, make_case
 from backend.simulation.tables import advice, report
-from backend.strategies import describe, strategy_names
+from backend.strategies import create_strategy, describe, strategy_names
 from tests.simulation.synthetic import small_set, tagged_set
 
 DATA = small_set()
@@ -148,6 +148,9 @@ def test_the_key_changes_with_everything_the_figures_depend_on(monkeypatch: pyte
         cell_key(replace(cell, **{name: value}), DATA, 0.0)
         for name, value in {"scenario": "noisy", "split": "grouped", "arm": "badge", "seed": 1}.items()
     ]
+    later_default = {**create_strategy("margin").__dict__, "cold_start": "typiclust"}
+    monkeypatch.setattr(type(create_strategy("margin")), "__repr__", lambda self: f"MarginSampling({later_default})")
+    keys.append(cell_key(cell, DATA, 0.0))
     monkeypatch.setattr(experiment, "PROTOCOL", experiment.PROTOCOL + 1)
     keys.append(cell_key(cell, DATA, 0.0))
     assert len(set(keys)) == len(keys)

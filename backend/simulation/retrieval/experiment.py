@@ -85,7 +85,7 @@ class RetrievalPlan:
         """What a finished replay is found by: it changes with everything that its figures depend on but the code."""
         model = recipe(cell.scenario)
         parts = [TASK, PROTOCOL, *vars(cell).values(), model.name, repr(model.options), data.fingerprint]
-        parts += [data.batch_size, data.budget, self.audit_share]
+        parts += [data.batch_size, data.budget, Arm.parse(cell.arm, audit_share=self.audit_share).resolved()]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
     def run_cell(self, cell: Cell, data: RetrievalSet) -> dict[str, Any]:
