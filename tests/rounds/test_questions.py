@@ -88,6 +88,90 @@ def test_candidates_that_were_refused_are_not_shown_to_the_item_again() -> None:
     assert not set(question.candidates) & set(first.candidates)
 
 
+def play(arrays: PairingArrays, strategy: str, count: int, has_mate: int) -> tuple[list[PairQueryRow], list[int]]:
+    """Images are asked about and answered with the truth until nothing is asked: the questions, how many a round."""
+    asked: list[PairQueryRow] = []
+    sizes: list[int] = []
+    given = ProjectOptions(strategy=strategy, batch_size=count, audit_share=0.1)
+    while not sizes or sizes[-1]:
+        number = len(sizes) + 1
+        settled = settle(asked, {}, number)
+        chosen = choose_questions(
+            arrays, ProjectionHead.identity(16), settled, asked, given, ("image",), count, number
+        )
+        for q in chosen.questions:
+            mate = FIRST_TEXT + q.item if q.item < has_mate else 0
+            found = mate in q.candidates
+            told = {"candidates": q.candidates, "round_number": number, "key": f"{number}/{q.item}"}
+            asked.append(answered(q.item, mate if found else 0, "pick" if found else "none", **told))
+        sizes.append(len(chosen.questions))
+    return asked, sizes
+
+
+@pytest.mark.parametrize("strategy", ["three_step", "hard_negative", "pair_margin"])
+def test_items_without_a_counterpart_take_no_place_for_ever_and_stop_no_project(strategy: str) -> None:
+    everything = pools(60)
+    arrays = PairingArrays(
+        {"image": everything.numbers["image"], "text": everything.numbers["text"][:24]},
+        {"image": everything.features["image"], "text": everything.features["text"][:24]},
+        {"image": everything.states["image"], "text": everything.states["text"][:24]},
+    )
+    asked, sizes = play(arrays, strategy, 8, has_mate=24)
+    assert len(settle(asked, {}, 99).pairs) == 24
+    assert set(sizes[:8]) == {8}
+    assert all(q.candidates for q in asked)
+
+
+def test_after_more_refusals_than_a_strategy_has_to_spare_the_next_best_candidates_are_shown() -> None:
+    arrays = pools(60)
+    refused = answered(0, answer="none", candidates=[FIRST_TEXT + n for n in range(55)], round_number=-5)
+    everybody = choose(arrays, [refused], count=60, directions=("image",), audit_share=0.0).questions
+    [question] = [q for q in everybody if q.item == 0]
+    assert set(question.candidates) == {FIRST_TEXT + n for n in range(55, 60)}
+    assert question.similarities == sorted(question.similarities, reverse=True)
+
+
+@pytest.mark.parametrize("strategy", ["three_step", "pair_random"])
+def test_who_was_refused_every_candidate_is_not_asked_about_and_drawn_for_no_control(strategy: str) -> None:
+    arrays = pools(20)
+    everything = [int(n) for n in arrays.numbers["text"]]
+    vain = [answered(n, answer="none", candidates=everything, round_number=-9) for n in range(15)]
+    for seed in range(5):
+        given = ProjectOptions(strategy=strategy, audit_share=0.5)
+        settled, head = settle(vain, {}, 2), ProjectionHead.identity(16)
+        choice = choose_questions(arrays, head, settled, vain, given, ("image",), 5, seed)
+        assert {q.item for q in choice.questions} == set(range(15, 20))
+
+
+def alike(count: int, equal: int) -> PairingArrays:
+    """Pools whose first ``equal`` texts have the same words."""
+    arrays = pools(count)
+    contents = np.arange(count)
+    contents[:equal] = 0
+    arrays.features["text"][:equal] = arrays.features["text"][0]
+    return PairingArrays(arrays.numbers, arrays.features, arrays.states, {"text": contents})
+
+
+def test_each_content_is_offered_once_and_equal_ones_make_no_narrow_margin() -> None:
+    choice = choose(alike(40, equal=10), [], count=10, directions=("image",), strategy="pair_margin", audit_share=0.0)
+    of_one_content = [sum(c < FIRST_TEXT + 10 for c in q.candidates) for q in choice.questions]
+    assert max(of_one_content) == 1
+    assert all(len(q.candidates) == 8 for q in choice.questions)
+    # Every image is closest to some text, and the equal ones are closest to few.
+    assert all(q.figures["margin"] > 0 for q in choice.questions)
+
+
+def test_a_content_that_was_refused_is_not_offered_by_another_name_and_one_that_is_taken_is() -> None:
+    arrays = alike(20, equal=10)
+    everything = [FIRST_TEXT, *range(FIRST_TEXT + 10, FIRST_TEXT + 20)]
+    vain = answered(0, answer="none", candidates=everything, round_number=-9)
+    taken = answered(1, FIRST_TEXT)
+    choice = choose(arrays, [vain, taken], count=20, directions=("image",), audit_share=0.0)
+    assert {q.item for q in choice.questions} == set(range(2, 20))
+    [shown] = {c for q in choice.questions for c in q.candidates if c < FIRST_TEXT + 10}
+    assert shown == FIRST_TEXT + 1
+
+
 def test_a_contradiction_is_asked_first_of_the_contested_item_or_again_of_the_later_one() -> None:
     claims = [answered(0, FIRST_TEXT), answered(1, FIRST_TEXT, candidates=[FIRST_TEXT, FIRST_TEXT + 1])]
     contested = choose(pools(12), claims).questions[0]

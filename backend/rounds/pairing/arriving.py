@@ -19,6 +19,7 @@ from backend.rounds.pairing.choosing import (
     as_question,
     candidates_shown,
     conflict_questions,
+    of_distinct_contents,
 )
 from backend.rounds.pairing.settling import Settled
 from backend.store.tables import PairQueryRow
@@ -64,7 +65,8 @@ def judge_arrivals(
     """
     joint = {m: head.embed(m, arrays.features[m]) for m in MODALITIES}
     here = {m: arrays.states[m] != "dropped" for m in MODALITIES}
-    pairs = Pairs(arrays.features, joint, arrays.known(settled), here, options.one_to_one, here)
+    known = arrays.known(settled)
+    pairs = of_distinct_contents(arrays, Pairs(arrays.features, joint, known, here, options.one_to_one, here))
     stream = _stream(options, directions, seed, stored)
     about = {q.item for q in asked if q.answer not in ("deleted", "withdrawn")} | settled.paired
     waiting = {m: np.flatnonzero(arrays.states[m] == WAITING) for m in MODALITIES}
@@ -93,7 +95,7 @@ def judge_arrivals(
         for query in item_queries(pairs, m, items, [why for _, why, _ in picked], covers, shown + SPARE):
             if query.why == "control":
                 query = replace(query, figures={**query.figures, "control": 1.0})
-            questions.append(as_question(arrays, joint, query, settled.refused, shown))
+            questions.append(as_question(arrays, pairs, query, settled.refused, shown))
     return Arrival(Choice(questions, set()), judged, _outdated(arrays, judged, settled, options), stream.state())
 
 

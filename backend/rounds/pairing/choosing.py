@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,16 @@ from backend.rounds.services import Services
 from backend.store import catalogue
 from backend.store.tables import PairQueryRow
 from backend.strategies import Pairs, create_strategy
-from backend.strategies.pairing import MODALITIES, Query, conformal_candidates, farthest_of, other
+from backend.strategies.pairing import (
+    MODALITIES,
+    Query,
+    conformal_candidates,
+    exhausted,
+    farthest_of,
+    one_of_each,
+    other,
+    unrefused,
+)
 
 MOST_CANDIDATES = 8
 # Candidates looked at beyond those shown, so that some that were refused before can be left out.
@@ -33,15 +42,25 @@ class PairingArrays:
     numbers : modality -> (n,) int64, numbers of the catalogue, ascending
     features : modality -> (n, D) float16, zero rows for what could not be read
     states : modality -> (n,) "pool", "buffer", "judged" or "dropped"
+    contents : modality -> (n,) int64, equal for items of equal content; in a modality that is not named all differ
     """
 
     numbers: dict[str, NDArray[np.int64]]
     features: dict[str, NDArray[np.float16]]
     states: dict[str, NDArray[np.str_]]
+    contents: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
-    def rows(self, modality: str, numbers: Sequence[int] | set[int]) -> NDArray[np.int64]:
+    def content(self, modality: str) -> NDArray[np.int64]:
+        """(n,) int64, equal for items of equal content."""
+        return self.contents.get(modality, self.numbers[modality])
+
+    def rows(self, modality: str, numbers: Collection[int]) -> NDArray[np.int64]:
         """Rows of those of these numbers that are embedded, ascending."""
-        return np.flatnonzero(np.isin(self.numbers[modality], np.fromiter(numbers, np.int64, len(numbers))))
+        mine, wanted = self.numbers[modality], np.unique(np.fromiter(numbers, np.int64, len(numbers)))
+        at = np.searchsorted(mine, wanted)
+        found = at < len(mine)
+        found[found] = mine[at[found]] == wanted[found]
+        return at[found]
 
     def known(self, settled: Settled) -> NDArray[np.int64]:
         """(p, 2) rows (image, text) of the pairs whose two sides are embedded."""
@@ -62,6 +81,7 @@ class PairingArrays:
             {m: self.numbers[m][kept[m]] for m in MODALITIES},
             {m: self.features[m][kept[m]] for m in MODALITIES},
             {m: self.states[m][kept[m]] for m in MODALITIES},
+            {m: self.content(m)[kept[m]] for m in MODALITIES},
         )
 
 
@@ -101,6 +121,8 @@ def load_catalogue(services: Services, project_id: int, settled: Settled) -> Pai
             for m in MODALITIES
         },
         {m: np.array([row.state for row in mine[m]], np.str_) for m in MODALITIES},
+        # A content has one vector, however many items have it; what could not be read has none.
+        {m: np.array([row.row if row.row >= 0 else -row.number for row in mine[m]], np.int64) for m in MODALITIES},
     )
 
 
@@ -125,11 +147,17 @@ def choose_questions(
     directions: Sequence[str],
     count: int,
     seed: int,
+    *,
+    conflicts_only: bool = False,
 ) -> Choice:
-    """``count`` questions by the strategy, after those that settle conflicts; fewer where nothing is left to ask."""
+    """``count`` questions by the strategy, after those that settle conflicts; fewer where nothing is left to ask.
+
+    A buffer of a stream is asked about once: there the conflicts take none of the places.
+    """
     joint = {m: head.embed(m, arrays.features[m]) for m in MODALITIES}
     questions = conflict_questions(arrays, joint, settled, directions)[:count]
-    if not all(len(arrays.numbers[m]) for m in MODALITIES) or len(questions) == count:
+    places = count if options.stream_buffer else count - len(questions)
+    if conflicts_only or not places or not all(len(arrays.numbers[m]) for m in MODALITIES):
         return Choice(questions, set())
     pairs = pools(arrays, joint, settled, asked, options)
     shown = candidates_shown(asked, options)
@@ -138,12 +166,8 @@ def choose_questions(
         audit_share=options.audit_share,
         **{**options.strategy_options, "directions": _directions(directions, options)},
     )
-    selection = strategy.select(pairs, count - len(questions), np.random.default_rng(seed), candidates=shown + SPARE)
-    questions += [
-        question
-        for query in selection.queries
-        if (question := as_question(arrays, joint, query, settled.refused, shown)).candidates
-    ]
+    selection = strategy.select(pairs, places, np.random.default_rng(seed), candidates=shown + SPARE)
+    questions += [as_question(arrays, pairs, query, settled.refused, shown) for query in selection.queries]
     kept = farthest_of(pairs, selection, options.stream_keep) if options.stream_keep else {}
     return Choice(questions, {int(arrays.numbers[m][row]) for m, rows in kept.items() for row in rows})
 
@@ -157,19 +181,43 @@ def pools(
 ) -> Pairs:
     """What the strategy sees: the pools, or the buffer of a stream beside the pairs aligned so far.
 
-    Those count as covered and are never offered again. Source: unaligned.md section 3; the paper states the buffer,
+    Those count as covered and are never offered again. Of equal contents one is on offer, and nobody is asked about
+    an item that every candidate left was refused for. Source: unaligned.md section 3; the paper states the buffer,
     the rest is ours.
     """
     waiting = {q.item for q in asked if q.answer in ("open", "tie", "unreadable", "skipped")}
-    return Pairs(
-        arrays.features,
-        joint,
-        arrays.known(settled),
-        {m: _allowed(arrays, m, settled.resting | waiting, options) for m in MODALITIES},
-        options.one_to_one,
-        {m: arrays.states[m] == pool_state(options) for m in MODALITIES},
-        _history(asked),
+    pairs = of_distinct_contents(
+        arrays,
+        Pairs(
+            arrays.features,
+            joint,
+            arrays.known(settled),
+            {m: _allowed(arrays, m, settled.resting | waiting, options) for m in MODALITIES},
+            options.one_to_one,
+            {m: arrays.states[m] == pool_state(options) for m in MODALITIES},
+            _history(asked),
+        ),
     )
+    for m in MODALITIES:
+        pairs.askable[m][_exhausted(arrays, pairs, m, settled.refused)] = False
+    return pairs
+
+
+def of_distinct_contents(arrays: PairingArrays, pairs: Pairs) -> Pairs:
+    """The pairs with one item of each content on offer: equal ones tell nothing of how sure the model is."""
+    return replace(pairs, offered={m: one_of_each(arrays.content(m), pairs.candidates(m)) for m in MODALITIES})
+
+
+def _exhausted(
+    arrays: PairingArrays, pairs: Pairs, modality: str, refused: Mapping[int, set[int]]
+) -> NDArray[np.bool_]:
+    """(n,) bool: items that nothing is left on offer for."""
+    theirs, numbers = other(modality), arrays.numbers[modality]
+    mask = np.full(len(numbers), not pairs.offered[theirs].any())
+    rows = arrays.rows(modality, refused.keys())
+    in_vain = {int(row): arrays.rows(theirs, refused[int(numbers[row])]) for row in rows}
+    mask[exhausted(arrays.content(theirs), pairs.offered[theirs], in_vain)] = True
+    return mask
 
 
 def pool_state(options: ProjectOptions) -> str:
@@ -220,7 +268,7 @@ def _directions(directions: Sequence[str], options: ProjectOptions) -> str:
 
 def as_question(
     arrays: PairingArrays,
-    joint: Mapping[str, np.ndarray],
+    pairs: Pairs,
     query: Query,
     refused: Mapping[int, set[int]],
     shown: int,
@@ -228,13 +276,21 @@ def as_question(
     """A query of rows in numbers of the catalogue, without candidates that were refused before."""
     item = int(arrays.numbers[query.modality][query.item])
     offered = other(query.modality)
-    rows = [r for r in query.candidates if int(arrays.numbers[offered][r]) not in refused.get(item, ())][:shown]
-    similarities = joint[offered][rows] @ joint[query.modality][query.item]
+    left = pairs.offered[offered]
+    if item in refused:
+        left = unrefused(arrays.content(offered), left, arrays.rows(offered, refused[item]))
+    rows = [int(r) for r in query.candidates if left[r]][:shown]
+    if len(rows) < shown:
+        # More were refused than the strategy had to spare.
+        further = np.setdiff1d(np.flatnonzero(left), rows)
+        similar = pairs.joint[offered][further] @ pairs.joint[query.modality][query.item]
+        rows += further[np.argsort(-similar, kind="stable")][: shown - len(rows)].tolist()
+    similarities = pairs.joint[offered][rows] @ pairs.joint[query.modality][query.item]
     control = query.figures.get("control", 0.0) > 0
     return Question(
         modality=query.modality,  # type: ignore[arg-type]
         item=item,
-        candidates=[int(arrays.numbers[offered][r]) for r in rows],
+        candidates=arrays.numbers[offered][rows].tolist(),
         similarities=[round(float(s), 5) for s in similarities],
         purpose="audit" if control else "query",
         why="control" if control else query.why,

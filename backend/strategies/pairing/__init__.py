@@ -3,7 +3,7 @@
 from backend.strategies.pairing.base import PairStrategy
 from backend.strategies.pairing.conformal import CandidateCount, conformal_candidates
 from backend.strategies.pairing.pairs import MODALITIES, WHY, Pairs, PairSelection, Query, other
-from backend.strategies.pairing.refusals import rest_end
+from backend.strategies.pairing.refusals import exhausted, one_of_each, rest_end, unrefused
 from backend.strategies.pairing.streams import (
     ItemStream,
     arrival_figures,
@@ -23,9 +23,12 @@ __all__ = [
     "Query",
     "arrival_figures",
     "conformal_candidates",
+    "exhausted",
     "farthest_of",
     "item_figures",
     "item_queries",
+    "one_of_each",
     "other",
     "rest_end",
+    "unrefused",
 ]
