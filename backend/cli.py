@@ -206,7 +206,11 @@ def status(
         _print([asdict(s) for s in statuses])
         return
     if not statuses:
-        typer.echo("No project is connected. Connect one: mmal project attach --project N")
+        where = services.settings.data_dir.resolve()
+        typer.echo(
+            f"No project is connected in MMAL_DATA_DIR = {where}. If the backend has another folder, set that;"
+            " else connect one: mmal project attach --project N"
+        )
     for s in statuses:
         typer.echo("\n".join(status_lines(s)) + "\n")
 
