@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from backend import logs
-from backend.errors import LabelStudioRefused, LabelStudioUnreachable, MmalError, TokenRefused
+from backend.errors import LabelStudioRefused, LabelStudioUnreachable, LeaseLost, MmalError, TokenRefused
 from backend.labelstudio.schema import TaskSchema
 from backend.learners import LateFusionHead
 from backend.rounds import measures
@@ -100,6 +100,11 @@ def run_round(
             _run(services, opened, progress)
             projects.record_success(services.store, project_id)
             log.info("round %s ends after %.1f s: %s", opened.version, time.monotonic() - started, progress.counts)
+        except LeaseLost as lost:
+            # Whoever has the lease now settles what this round has left.
+            log.warning("project %s: %s", project_id, lost)
+            services.tally.count(measures.FAILURES, "round", type(lost).__name__)
+            return None if opened is None else rounds.get(services.store, opened.id)
         except Exception as error:
             _fail(services, project_id, opened, why, error)
             if not isinstance(error, MmalError):
@@ -132,20 +137,22 @@ def recover(services: Services, project_id: int) -> dict[str, int]:
             log.warning("project %s: %s was published by a round that was cut off; adopted", project_id, serving)
         elif cut_off.status == "running":
             why = f"its worker died after {cut_off.step!r}" if cut_off.step else "its worker died as it began"
-            # In this order: a worker that dies in between leaves a round that is found again.
-            projects.record_failure(
-                services.store,
-                project_id,
-                f"round {cut_off.version} was cut off: {why}",
-                pause=True,
-                ask_again=cut_off.trigger,
-            )
-            rounds.close(services.store, cut_off.id, "abandoned", why)
-            services.tally.count(measures.ROUNDS, project_id, "abandoned")
+            text = f"round {cut_off.version} was cut off: {why}"
+            if rounds.give_up(services.store, cut_off, "abandoned", text):
+                services.tally.count(measures.ROUNDS, project_id, "abandoned")
     versions = services.label_studio.model_versions(project_id)
     keep_in_force(services, project_id, serving, versions)
     clear_away(services, project_id, versions)
+    left = uncleared(services, project_id)
+    if left is not None:
+        rounds.reach(services.store, left.id, POINTS[-1])
     return versions
+
+
+def uncleared(services: Services, project_id: int) -> Round | None:
+    """The round in force, where it has not cleared away what was in force before it."""
+    in_force = rounds.in_force(services.store, projects.get(services.store, project_id))
+    return None if in_force is None or in_force.step == POINTS[-1] else in_force
 
 
 def keep_in_force(services: Services, project_id: int, serving: str | None, versions: Container[str]) -> None:
@@ -288,7 +295,11 @@ def _fail(services: Services, project_id: int, opened: Round | None, why: str, e
     text = f"{type(error).__name__}: {error}"
     log.error("project %s: round failed: %s", project_id, text)
     services.tally.count(measures.FAILURES, "round", type(error).__name__)
-    if opened is not None:
-        rounds.close(services.store, opened.id, "failed", text)
     longest = projects.LONGEST_BACKOFF_UNANSWERED if _is_unanswered(error) else projects.LONGEST_BACKOFF
-    projects.record_failure(services.store, project_id, text, pause=True, longest=longest, ask_again=why)
+    if opened is None:
+        projects.record_failure(services.store, project_id, text, pause=True, longest=longest, ask_again=why)
+    elif not rounds.give_up(services.store, opened, "failed", text, longest=longest):
+        ended = rounds.get(services.store, opened.id)
+        if ended is not None and ended.status == "published":
+            # What it was to answer is answered. What it did not clear away goes with the next `recover`.
+            projects.record_failure(services.store, project_id, text)

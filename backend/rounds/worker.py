@@ -27,7 +27,7 @@ from backend.rounds.embedding import embed_chunk, waiting
 from backend.rounds.job_queue import OneLine, in_words, open_queue
 from backend.rounds.messages import JsonSerializer
 from backend.rounds.opinions import ask_opinions
-from backend.rounds.pipeline import keep_in_force, recover, run_round
+from backend.rounds.pipeline import keep_in_force, recover, run_round, uncleared
 from backend.rounds.publishing import trim_live_rows
 from backend.rounds.services import Services, options_of
 from backend.rounds.sync import sync_project
@@ -141,14 +141,20 @@ class Worker:
         self._label_studio_answers = True
         projects.record_look(self.services.store, project_id)
         request_if_due(self.services, project_id)
+        if uncleared(self.services, project_id):
+            # Not here: a Label Studio that does not get through with deleting must not keep answers waiting.
+            self._trimmed.pop(project_id, None)
 
     def _settle_cut_off(self, project_id: int) -> None:
         """A round whose worker died is adopted or asked for again, whether or not anything else asks for one."""
         if rounds.of_project(self.services.store, project_id, "running", limit=1):
-            # Whose lease nobody holds is no longer running.
-            with self._lease("round", project_id) as lease:
-                if lease is not None:
-                    recover(self.services, project_id)
+            self._recover(project_id)
+
+    def _recover(self, project_id: int) -> None:
+        # Whose lease nobody holds is no longer running.
+        with self._lease("round", project_id) as lease:
+            if lease is not None:
+                recover(self.services, project_id)
 
     def _restore_version(self, project_id: int) -> None:
         # Not while a round is between its switch and its bookkeeping: it would be taken for a stale page.
@@ -180,7 +186,9 @@ class Worker:
         request_if_due(self.services, project_id)
 
     def trim(self, project_id: int) -> None:
-        """Delete a few rows that old versions answered on demand."""
+        """Delete what a round could not clear away after its switch, and a few rows of answers on demand."""
+        if uncleared(self.services, project_id):
+            self._recover(project_id)
         trim_live_rows(self.services, project_id)
 
     # Pulse -------------------------------------------------------------------------------------------------

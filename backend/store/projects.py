@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from backend.errors import ProjectUnknown
 from backend.store.database import Store
@@ -143,14 +144,21 @@ def record_failure(
     """
     now = store.clock()
     with store.writing(project_id) as session:
-        project = session.get(Project, project_id)
-        if project is None:
-            return
-        project.last_error, project.last_error_at = error, now
-        project.round_requested = project.round_requested or ask_again
-        if pause:
-            project.failures += 1
-            project.round_not_before = now + min(longest, 2.0 ** min(project.failures, MOST_DOUBLINGS))
+        note_failure(session, project_id, error, now, pause=pause, longest=longest, ask_again=ask_again)
+
+
+def note_failure(
+    session: Session, project_id: int, error: str, now: float, *, pause: bool, longest: float, ask_again: str
+) -> None:
+    """As `record_failure`, inside a transaction that writes more."""
+    project = session.get(Project, project_id)
+    if project is None:
+        return
+    project.last_error, project.last_error_at = error, now
+    project.round_requested = project.round_requested or ask_again
+    if pause:
+        project.failures += 1
+        project.round_not_before = now + min(longest, 2.0 ** min(project.failures, MOST_DOUBLINGS))
 
 
 def record_success(store: Store, project_id: int) -> None:

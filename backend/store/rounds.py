@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Update, delete, func, select, update
 
-from backend.store import faults
+from backend.store import faults, projects
 from backend.store.control_sample import forgetting_unanswered
 from backend.store.database import Store
 from backend.store.tables import Project, QueueEntry, Round, Task
@@ -90,12 +90,39 @@ def put_in_force(store: Store, opened: Round) -> None:
         )
 
 
-def close(store: Store, round_id: int, status: str, error: str = "") -> None:
-    """End a round that was not published."""
+def close(store: Store, round_id: int, status: str) -> None:
+    """End a round that has nothing to publish; one that ended already stays as it is."""
     with store.statement() as session:
-        session.execute(
-            update(Round).where(Round.id == round_id).values(status=status, error=error, finished_at=store.clock())
+        session.execute(_ending(round_id, status, "", store.clock()))
+
+
+def give_up(
+    store: Store, opened: Round, status: str, error: str, *, longest: float = projects.LONGEST_BACKOFF
+) -> bool:
+    """End a round that was not published, and ask, after a pause, once more for what it was to answer.
+
+    One transaction: whenever a worker dies, either the request or an open round says that a round is wanted.
+
+    Returns
+    -------
+    bool
+        False, and nothing was changed, where the round had ended already: it was published, or another worker took
+        it over.
+    """
+    now = store.clock()
+    with store.writing(opened.project_id) as session:
+        ended = session.execute(_ending(opened.id, status, error, now))
+        if ended.rowcount == 0:  # type: ignore[attr-defined]
+            return False
+        projects.note_failure(
+            session, opened.project_id, error, now, pause=True, longest=longest, ask_again=opened.trigger
         )
+        return True
+
+
+def _ending(round_id: int, status: str, error: str, now: float) -> Update:
+    running = update(Round).where(Round.id == round_id, Round.status == "running")
+    return running.values(status=status, error=error, finished_at=now)
 
 
 def get(store: Store, round_id: int) -> Round | None:
@@ -187,7 +214,7 @@ def last_entry(store: Store, project_id: int, task_id: int) -> tuple[QueueEntry,
 
 
 def save_head(store: Store, opened: Round, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> Path:
-    """Write the head of a round as safetensors; older heads of the project are removed."""
+    """Write the head of a round as safetensors; of the project's others the latest stay, and the one in force."""
     folder = store.data_dir / "heads" / str(opened.project_id)
     path = folder / f"{opened.number:06d}.safetensors"
     draft = path.with_suffix(".draft")
@@ -199,8 +226,13 @@ def save_head(store: Store, opened: Round, arrays: dict[str, np.ndarray], metada
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
+    project = projects.find(store, opened.project_id)
+    serving = in_force(store, project) if project else None
+    # Rounds that fail save heads too: however many, what answers now stays.
+    needed = store.data_dir / serving.head if serving and serving.head else None
     for old in sorted(folder.glob("*.safetensors"))[:-KEPT_HEADS]:
-        old.unlink(missing_ok=True)
+        if old != needed:
+            old.unlink(missing_ok=True)
     return path
 
 

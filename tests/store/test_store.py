@@ -370,6 +370,39 @@ class TestRounds:
         assert metadata == {"kind": "test"}
         assert len(list(path.parent.iterdir())) == rounds.KEPT_HEADS
 
+    def test_the_head_in_force_stays_however_many_rounds_fail_and_theirs_do_not_pile_up(self, store: Store) -> None:
+        projects.remember(store, 1, state="attached")
+        folder = store.data_dir / "heads" / "1"
+
+        def saves_a_head(number: int) -> Round:
+            opened = start_round(store, number)
+            path = rounds.save_head(store, opened, {"w": np.full(2, number)}, {})
+            rounds.reach(store, opened.id, "saved", head=str(path.relative_to(store.data_dir)))
+            return opened
+
+        rounds.put_in_force(store, saves_a_head(1))
+        for number in range(2, 10):
+            assert rounds.give_up(store, saves_a_head(number), "failed", "Label Studio refused")
+            assert (folder / "000001.safetensors").exists(), number
+        assert len(list(folder.iterdir())) == rounds.KEPT_HEADS + 1
+        rounds.put_in_force(store, saves_a_head(10))
+        saves_a_head(11)
+        assert sorted(int(path.stem) for path in folder.iterdir()) == [7, 8, 9, 10, 11]
+
+    def test_a_round_that_ended_stays_as_it_ended(self, store: Store) -> None:
+        projects.remember(store, 1, state="attached")
+        published, failed = start_round(store, 1, "first"), start_round(store, 2, "second")
+        rounds.put_in_force(store, published)
+        assert not rounds.give_up(store, published, "failed", "too late")
+        rounds.close(store, published.id, "empty")
+        assert projects.get(store, 1).round_requested == ""
+        assert rounds.give_up(store, failed, "failed", "refused")
+        assert not rounds.give_up(store, failed, "abandoned", "too late")
+        project = projects.get(store, 1)
+        assert (project.round_requested, project.failures, project.last_error) == ("second", 1, "refused")
+        found = {r.number: (r.status, r.error) for r in rounds.of_project(store, 1)}
+        assert found == {1: ("published", ""), 2: ("failed", "refused")}
+
     def test_putting_a_round_in_force_is_one_step(self, store: Store) -> None:
         projects.remember(store, 1, state="attached")
         opened = start_round(store, 1)
@@ -384,7 +417,7 @@ class TestRounds:
         first = publish(store, 1, {1: "batch", 2: "control", 3: "reserve", 4: "batch"})
         failed = start_round(store, 2)
         rounds.set_queue(store, failed.id, places({5: "batch", 1: "reserve"}))
-        rounds.close(store, failed.id, "failed", "Label Studio was away")
+        rounds.give_up(store, failed, "failed", "Label Studio was away")
         another = publish(store, 1, {1: "batch"}, project_id=2)
         latest = publish(store, 3, {3: "batch", 2: "reserve", 6: "batch"})
         assert rounds.forget_superseded(store, latest) == 4
