@@ -186,7 +186,7 @@ def _run(services: Services, opened: Round, progress: Progress) -> None:
     if schema.kind == "pairing":
         run_pairing_round(services, opened, schema, progress)
         return
-    decide_labels(services, project.id, schema, options)
+    decide_labels(services, project, schema, options)
     ask_opinions(services, project.id)
     arrays = load_arrays(services, project.id, schema)
     labelled, known = int(arrays.labelled.sum()), tasks.counts(services.store, project.id, services.encoder_id)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import func, select, update
 
 from backend.store.database import Store
 from backend.store.tables import AnswerRow, Task
-from backend.store.tasks import CHUNK
+from backend.store.tasks import CHUNK, held_answers
 
 
-def of_several(store: Store, project_id: int) -> list[AnswerRow]:
-    """All answers of the tasks that at least two annotators answered, task by task."""
+def of_several(store: Store, project_id: int) -> dict[int, list[dict[str, Any]]]:
+    """Task -> all its answers, of the tasks that at least two annotators answered."""
     shared = (
         select(AnswerRow.task_id)
         .where(AnswerRow.project_id == project_id, ~AnswerRow.was_cancelled, AnswerRow.has_choices)
@@ -21,28 +21,39 @@ def of_several(store: Store, project_id: int) -> list[AnswerRow]:
         .having(func.count() > 1)
     )
     with store.reading() as session:
-        return list(
-            session.scalars(
-                select(AnswerRow)
-                .where(AnswerRow.project_id == project_id, AnswerRow.task_id.in_(shared))
-                .order_by(AnswerRow.task_id, AnswerRow.annotation_id)
-            )
-        )
+        return held_answers(session, project_id, shared)
 
 
-def relabel(store: Store, project_id: int, decided: Mapping[int, tuple[str, list[str]]]) -> int:
-    """Note (kind, label) of tasks whose answers stay what they are; tells how many are labelled differently now."""
+def relabel(
+    store: Store,
+    project_id: int,
+    decided: Mapping[int, tuple[str, list[str]]],
+    read: Mapping[int, Sequence[Mapping[str, Any]]],
+) -> int:
+    """Note (kind, label) of tasks; tells how many are labelled differently now.
+
+    Parameters
+    ----------
+    read
+        The answers by which each was decided. A task that has others by now keeps its label: who noted those knew
+        better.
+    """
     changed = 0
     pending = sorted(decided)
-    with store.writing(project_id) as session:
-        for start in range(0, len(pending), CHUNK):
+    for start in range(0, len(pending), CHUNK):
+        with store.writing(project_id) as session:
             mine = (Task.project_id == project_id, Task.task_id.in_(pending[start : start + CHUNK]), ~Task.deleted)
-            # A task whose answers are all gone by now stays without a label.
-            for task in session.scalars(select(Task).where(*mine, Task.label_kind != "none")):
-                kind, label = decided[task.task_id]
-                if (task.label_kind, task.label) != (kind, label):
-                    task.label_kind, task.label = kind, list(label)
-                    changed += 1
+            rows = session.execute(select(Task.task_id, Task.label_kind, Task.label).where(*mine)).all()
+            differing = [task_id for task_id, *label in rows if tuple(label) != decided[task_id]]
+            held = held_answers(session, project_id, differing)
+            changes = [
+                {"project_id": project_id, "task_id": task_id, "label_kind": kind, "label": label}
+                for task_id, (kind, label) in ((task_id, decided[task_id]) for task_id in differing)
+                if held.get(task_id) == read[task_id]
+            ]
+            if changes:
+                session.execute(update(Task), changes)
+            changed += len(changes)
     return changed
 
 

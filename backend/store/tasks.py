@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import String, and_, cast, delete, func, or_, select, update
+from sqlalchemy import Select, String, and_, cast, delete, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from backend.store.database import Store
@@ -123,7 +123,7 @@ def label(store: Store, project_id: int, labellings: Iterable[Labelling]) -> int
         for start in range(0, len(pending), CHUNK):
             chunk = {item.task_id: item for item in pending[start : start + CHUNK]}
             labelled = {task.task_id: task for task in session.scalars(_of(project_id, chunk))}
-            held = _held(session, project_id, chunk)
+            held = held_answers(session, project_id, list(chunk))
             known = {
                 n for n, task in labelled.items() if task.label_kind != "none" and held.get(n) == _rows(chunk[n])
             }
@@ -142,13 +142,15 @@ def label(store: Store, project_id: int, labellings: Iterable[Labelling]) -> int
     return changed
 
 
-def _held(session: Session, project_id: int, task_ids: Iterable[int]) -> dict[int, list[dict[str, Any]]]:
-    """Task -> the answers that are stored of it."""
+def held_answers(
+    session: Session, project_id: int, task_ids: Sequence[int] | Select[Any]
+) -> dict[int, list[dict[str, Any]]]:
+    """Task -> the answers that are stored of it, in the order of their ids; the tasks as a list or a query."""
     held: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    chosen = select(AnswerRow).where(AnswerRow.project_id == project_id, AnswerRow.task_id.in_(list(task_ids)))
-    for row in session.scalars(chosen.order_by(AnswerRow.annotation_id)):
-        columns = (c.name for c in AnswerRow.__table__.columns if c.name != "project_id")
-        held[row.task_id].append({name: getattr(row, name) for name in columns})
+    columns = [column for column in AnswerRow.__table__.columns if column.name != "project_id"]
+    chosen = select(*columns).where(AnswerRow.project_id == project_id, AnswerRow.task_id.in_(task_ids))
+    for row in session.execute(chosen.order_by(AnswerRow.task_id, AnswerRow.annotation_id)).mappings():
+        held[row["task_id"]].append(dict(row))
     return held
 
 

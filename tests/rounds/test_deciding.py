@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from backend.errors import OptionsInvalid
+from backend.rounds import deciding
 from backend.rounds.deciding import decide_labels
+from backend.rounds.label_models import resolve_labels
 from backend.rounds.opinions import opinions_waiting
 from backend.rounds.options import ProjectOptions, change_options
 from backend.rounds.report import status_lines
@@ -16,6 +18,8 @@ from backend.rounds.services import Services
 from backend.rounds.status import project_status
 from backend.settings import Settings
 from backend.store import answers, projects, tasks
+from backend.store.answers import relabel
+from tests.rounds.test_cut_off import Killed
 from tests.rounds.test_label_models import CONFIG, SINGLE
 from tests.rounds.test_label_models import answers as simulated
 
@@ -43,7 +47,8 @@ class World:
             return found.label_kind, found.label
 
     def decide(self, model: str) -> int:
-        return decide_labels(self.services, 1, SINGLE, ProjectOptions(label_model=model))
+        project = projects.get(self.store, 1)
+        return decide_labels(self.services, project, SINGLE, ProjectOptions(label_model=model))
 
 
 @pytest.fixture
@@ -62,6 +67,58 @@ def test_the_model_decides_ties_and_the_majority_takes_them_back(world: World) -
     assert world.decide("one_coin") > 0
     assert world.label(200) == ("label", ["cat"])
     assert world.decide("one_coin") == 0
+    world.decide("majority")
+    assert world.label(200) == ("tie", [])
+
+
+def test_what_was_answered_while_a_round_decides_stays_and_is_what_a_later_look_finds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.answer(200, (1, "cat"), (3, "dog"))
+
+    def look_meanwhile(*given: Any, **how: Any) -> Any:
+        # One annotation was deleted, and the other says something else now.
+        world.answer(200, (3, "bird"), kind="label", label="bird")
+        return resolve_labels(*given, **how)
+
+    monkeypatch.setattr(deciding, "resolve_labels", look_meanwhile)
+    assert world.decide("one_coin") > 0
+    assert world.label(200) == ("label", ["bird"])
+
+
+def test_the_majority_decides_again_only_after_all_answers_were_read_or_another_model_decided(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decisions = []
+
+    def resolve(*given: Any, **how: Any) -> Any:
+        decisions.append(given[1])
+        return resolve_labels(*given, **how)
+
+    monkeypatch.setattr(deciding, "resolve_labels", resolve)
+    for model in ("majority", "majority", "one_coin", "one_coin", "majority", "majority"):
+        world.decide(model)
+    assert decisions == ["majority", "one_coin", "one_coin", "majority"]
+    projects.remember(world.store, 1, reconciled_at=1.0)
+    world.decide("majority")
+    world.decide("majority")
+    assert decisions[4:] == ["majority"]
+
+
+def test_a_model_that_was_cut_off_leaves_no_majority_to_rely_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.answer(200, (1, "cat"), (3, "dog"))
+    world.decide("majority")
+
+    def die_after(*given: Any) -> int:
+        relabel(*given)
+        raise Killed
+
+    with monkeypatch.context() as at_the_end, pytest.raises(Killed):
+        at_the_end.setattr(answers, "relabel", die_after)
+        world.decide("one_coin")
+    assert world.label(200) == ("label", ["cat"])
     world.decide("majority")
     assert world.label(200) == ("tie", [])
 
