@@ -73,12 +73,13 @@ def check_share(share: float) -> None:
 def control_count(share: float, size: int, rng: np.random.Generator) -> int:
     """How many of ``size`` picks are drawn: rounded at random, so that the share holds over many small batches.
 
-    One pick at least is left to the strategy, unless the share is 1.
+    Of several picks one at least is left to the strategy, unless the share is 1; a single one is either.
     """
     if share >= 1.0:
         return size
     wanted = share * size
-    return max(min(int(wanted) + int(rng.random() < wanted % 1), size - 1), 0)
+    drawn = int(wanted) + int(rng.random() < wanted % 1)
+    return drawn if size <= 1 else min(drawn, size - 1)
 
 
 def aligned(parts: Mapping[str, np.ndarray], places: np.ndarray) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from scipy.stats import binomtest, chisquare
 
 from backend.errors import InvalidOption, StrategyUnsuited
 from backend.strategies import create_strategy
@@ -185,8 +185,8 @@ def test_what_only_the_strategy_could_tell_is_told_of_its_own_picks(make_pool):
     assert np.isfinite(found.parts["uncertainty"]).all()
 
 
-@given(st.floats(0, 0.999), st.integers(1, 50), seeds)
-def test_one_pick_at_least_is_left_to_the_strategy(share, size, seed):
+@given(st.floats(0, 0.999), st.integers(2, 50), seeds)
+def test_of_several_picks_one_at_least_is_left_to_the_strategy(share, size, seed):
     count = control_count(share, size, np.random.default_rng(seed))
     assert 0 <= count <= size - 1
     assert count in {min(int(share * size), size - 1), min(int(share * size) + 1, size - 1)}
@@ -198,6 +198,22 @@ def test_the_share_holds_on_average_for_batches_too_small_for_it_and_1_draws_eve
     assert set(counts) == {0, 1}
     assert np.mean(counts) == pytest.approx(0.4, abs=0.03)
     assert control_count(1.0, 7, rng) == 7
+
+
+@pytest.mark.parametrize("name", ["margin", "badge", "auto"])
+def test_a_batch_of_one_is_a_control_as_often_as_the_share_says(name, make_pool):
+    pool = make_pool(n=60)
+    drawn = 0
+    for seed in range(150):
+        found = choose(name, pool, 1, seed, audit_share=0.3)
+        assert len(found.indices) == 1
+        [control] = found.parts["control"]
+        if control:
+            rng = np.random.default_rng(seed)
+            assert found.indices[0] == rng.choice(pool.unlabelled, control_count(0.3, 1, rng), replace=False)[0]
+        drawn += int(control)
+    assert binomtest(drawn, 150, 0.3).pvalue > 1e-3
+    assert control_count(0.3, 0, np.random.default_rng(0)) == 0
 
 
 def test_parts_follow_their_picks():

@@ -128,6 +128,15 @@ def test_queries_are_sound_in_the_audit_dress(name, case, pairs_of):
 
 
 @every_strategy
+def test_a_batch_of_one_is_the_strategys_or_a_control(name, pairs_of):
+    pairs = pairs_of("plain")
+    found = [ask(name, pairs, 1, seed=seed, audit_share=0.5) for seed in range(12)]
+    for selection in found:
+        assert_sound(selection, pairs, 1, 8, dressed=True)
+    assert {query.figures["control"] for selection in found for query in selection.queries} == {0.0, 1.0}
+
+
+@every_strategy
 def test_options_that_are_choices_are_sound_at_every_choice(name, pairs_of):
     pairs = pairs_of("plain")
     for spec in strategy_class(name).__dataclass_fields__.values():
