@@ -358,10 +358,11 @@ def embed_problems(project: ProjectOption) -> None:
 @embed_app.command("retry")
 def embed_retry(project: ProjectOption) -> None:
     """Read those tasks again (the worker does so by itself at start and daily)."""
-    from backend.store import catalogue, projects, tasks
+    from backend.store import catalogue, pauses, projects, tasks
 
     store = _services().store
     projects.get(store, project)
+    pauses.cut_short(store, "media", project)
     typer.echo(f"project {project}: {tasks.retry_problems(store, project)} tasks are read again")
     items = catalogue.retry_problems(store, project)
     if items:

@@ -10,7 +10,7 @@ from backend.labelstudio.project_check import Finding, check_project
 from backend.rounds.job_queue import in_words, open_queue
 from backend.rounds.messages import JsonSerializer
 from backend.rounds.services import Services, options_of
-from backend.rounds.status import describe_age, project_status
+from backend.rounds.status import describe_age, describe_wait, project_status
 from backend.settings import without_credentials
 from backend.store import faults, notes, projects
 from backend.store.tables import Project
@@ -110,6 +110,22 @@ def _loop(services: Services, project: Project) -> Iterator[Finding]:
     )
     if status.last_error:
         yield Finding(False, "last error", status.last_error, "It is tried again by itself; see the worker's log")
+    if status.encoder_failing:
+        yield Finding(
+            False,
+            "embedding",
+            f"nothing is embedded: {status.encoder_failing}",
+            f"It is tried again {describe_wait(status.encoder_tried_again_at)}, by itself, with the encoder"
+            " loaded anew. See MMAL_ENCODER and MMAL_DEVICE; where CUDA itself has failed, restart the worker",
+        )
+    if status.images_deferred:
+        yield Finding(
+            False,
+            "images for now",
+            f"{status.images_deferred} cannot be had: {status.images_deferred_why}",
+            f"They are tried again {describe_wait(status.images_tried_again_at)}, by themselves, and join in when"
+            " their host answers; till then their tasks are chosen by their text, or wait",
+        )
     yield Finding(
         status.unreadable_media == 0,
         "media",

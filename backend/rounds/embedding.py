@@ -1,12 +1,15 @@
 """Step 2, as a background job of its own: vectors for tasks that have none, by content hash.
 
-Whatever is wrong with an image or a text marks that modality absent, with the reason; it never stops the job.
+Whatever is wrong with an image or a text marks that modality absent, with the reason; it never stops the job. Where
+only the host of an image does not answer, the task is chosen by its text meanwhile, or waits where it has none, and
+the image is tried again after a pause that grows.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,90 +19,167 @@ import numpy as np
 from PIL.Image import Image
 
 from backend import logs
-from backend.errors import EncoderFailed, MediaError
+from backend.encoders import Encoder
+from backend.errors import EncoderFailed, LabelStudioError, MediaError
+from backend.labelstudio.image_hosts import ImageHosts
 from backend.labelstudio.media import MediaFetcher
 from backend.labelstudio.pictures import decode_image, pixels_in
 from backend.rounds import measures
 from backend.rounds.services import Services
 from backend.settings import Settings
-from backend.store import catalogue, notes, tasks
+from backend.store import catalogue, notes, pauses, tasks
+from backend.store.tables import CatalogueItem, Task
 from backend.store.vectors import VectorStore
 
 log = logging.getLogger(__name__)
 
 
+# Label Studio or a storage that is back is noticed within this time.
+LONGEST_MEDIA_PAUSE = 120.0
+LONGEST_ENCODER_PAUSE = 300.0
+
+
 def embed_chunk(services: Services, project_id: int) -> int:
-    """Embed the next tasks of a project; tells how many were taken, 0 when none is left."""
-    batch = tasks.to_embed(services.store, project_id, services.encoder_id, services.settings.encode_batch * 2)
-    if not batch:
-        return _embed_items(services, project_id)
-    encoder = services.encoder
-    vectors = services.vectors()
-    assert vectors is not None, "loading the encoder notes its dims"
-    started = time.monotonic()
-    images = _embed_images(services, vectors, [Content(t.task_id, t.image, t.task_id) for t in batch if t.image])
-    texts = _embed_texts(services, vectors, [Content(t.task_id, t.text) for t in batch if t.text])
-    tasks.embedded(
-        services.store,
-        project_id,
-        [
-            {
-                "task_id": t.task_id,
-                "image": t.image,
-                "text": t.text,
-                "embedded_with": encoder.id,
-                "image_hash": images.get(t.task_id, ("", ""))[0],
-                "image_problem": images.get(t.task_id, ("", ""))[1],
-                "text_hash": texts.get(t.task_id, ("", ""))[0],
-                "text_problem": texts.get(t.task_id, ("", ""))[1],
-            }
-            for t in batch
-        ],
-    )
-    services.tally.count(measures.EMBEDDED, project_id, by=len(batch))
-    _note_progress(services, project_id, len(batch), time.monotonic() - started)
-    return len(batch)
+    """Embed the next tasks of a project; tells how many were taken, 0 when none is left or all that are left wait."""
+    store, encoder = services.store, services.encoder_id
+    limit = services.settings.encode_batch * 2
+    pause = pauses.find(store, "media", project_id)
+    if pause is not None and pause.until <= store.clock():
+        deferred = tasks.deferred(store, project_id, limit)
+        items = [] if deferred else catalogue.deferred(store, project_id, limit)
+        if deferred or items:
+            return _embed_tasks(services, project_id, deferred) + _embed_items(services, project_id, items)
+        pauses.end(store, "media", project_id)
+    batch = tasks.to_embed(store, project_id, encoder, limit)
+    if batch:
+        return _embed_tasks(services, project_id, batch)
+    return _embed_items(services, project_id, catalogue.to_embed(store, project_id, encoder, limit))
 
 
 def waiting(services: Services, project_id: int) -> bool:
-    """Whether anything of the project has no vector yet."""
+    """Whether anything of the project can be embedded now."""
     store, encoder = services.store, services.encoder_id
+    standstill = pauses.find(store, "encoder", project_id)
+    if standstill is not None and store.clock() < standstill.until:
+        return False
+    pause = pauses.find(store, "media", project_id)
+    if pause is not None and pause.until <= store.clock():
+        return True
     return bool(tasks.to_embed(store, project_id, encoder, 1) or catalogue.to_embed(store, project_id, encoder, 1))
 
 
-def _embed_items(services: Services, project_id: int) -> int:
-    """The same for the next items of a catalogue."""
-    batch = catalogue.to_embed(services.store, project_id, services.encoder_id, services.settings.encode_batch * 2)
+def stand_still(services: Services, project_id: int, error: Exception) -> None:
+    """The encoder failed: leave the project alone for a while, and load the encoder anew for the next try."""
+    services.drop_encoder()
+    why = f"{type(error).__name__}: {error}"
+    pauses.lengthen(services.store, "encoder", project_id, why, LONGEST_ENCODER_PAUSE)
+
+
+def _embed_tasks(services: Services, project_id: int, batch: Sequence[Task]) -> int:
     if not batch:
         return 0
+    started = time.monotonic()
+    encoder, vectors = _encoder(services)
+    images = _embed_images(services, vectors, [Content(t.task_id, t.image, t.task_id) for t in batch if t.image])
+    texts = _embed_texts(services, vectors, [Content(t.task_id, t.text) for t in batch if t.text])
+    none = Outcome()
+    rows = [_row(t, encoder.id, images.get(t.task_id, none), texts.get(t.task_id, none)) for t in batch]
+    _pause(services, project_id, list(images.values()), retried=batch[0].embed_order >= tasks.DEFERRED)
+    tasks.embedded(services.store, project_id, rows)
+    done = sum("embedded_with" in row for row in rows)
+    _note_progress(services, project_id, done, time.monotonic() - started)
+    return len(batch)
+
+
+def _row(task: Task, encoder_id: str, image: Outcome, text: Outcome) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "task_id": task.task_id,
+        "image": task.image,
+        "text": task.text,
+        "image_problem": image.problem,
+        "text_problem": text.problem,
+        "embed_order": random.random() + tasks.DEFERRED * image.transient,
+    }
+    if image.transient and not text.digest:
+        return row  # without any vector it would be drawn blindly: it waits for its image
+    return row | {"embedded_with": encoder_id, "image_hash": image.digest, "text_hash": text.digest}
+
+
+def _embed_items(services: Services, project_id: int, batch: Sequence[CatalogueItem]) -> int:
+    """The same for items of a catalogue. Each is one image or one text, so there is nothing to go by meanwhile."""
+    if not batch:
+        return 0
+    started = time.monotonic()
+    encoder, vectors = _encoder(services)
+    of = {m: [Content(item.number, item.content) for item in batch if item.modality == m] for m in ("image", "text")}
+    found = _embed_images(services, vectors, of["image"]) | _embed_texts(services, vectors, of["text"])
+    _pause(services, project_id, list(found.values()), retried=batch[0].embed_order >= tasks.DEFERRED)
+    outcomes = {item.number: (item.content, found[item.number]) for item in batch}
+    catalogue.embedded(
+        services.store,
+        project_id,
+        encoder.id,
+        {n: (content, o.digest, o.problem) for n, (content, o) in outcomes.items() if not o.transient},
+    )
+    catalogue.defer(
+        services.store, project_id, {n: (content, o.problem) for n, (content, o) in outcomes.items() if o.transient}
+    )
+    _note_progress(services, project_id, sum(not o.transient for o in found.values()), time.monotonic() - started)
+    return len(batch)
+
+
+def _encoder(services: Services) -> tuple[Encoder, VectorStore]:
     encoder = services.encoder
     vectors = services.vectors()
     assert vectors is not None, "loading the encoder notes its dims"
-    of = {m: [Content(item.number, item.content) for item in batch if item.modality == m] for m in ("image", "text")}
-    found = _embed_images(services, vectors, of["image"]) | _embed_texts(services, vectors, of["text"])
-    outcomes = {item.number: (item.content, *found[item.number]) for item in batch}
-    catalogue.embedded(services.store, project_id, encoder.id, outcomes)
-    services.tally.count(measures.EMBEDDED, project_id, by=len(batch))
-    return len(batch)
+    return encoder, vectors
+
+
+def _pause(services: Services, project_id: int, outcomes: Sequence[Outcome], *, retried: bool) -> None:
+    """Noted before the tasks: what is deferred is only looked for while there is a pause.
+
+    The first failure begins it; a retry lengthens it where not one image came.
+    """
+    store = services.store
+    pauses.end(store, "encoder", project_id)
+    failed = [outcome.problem for outcome in outcomes if outcome.transient]
+    none_came = len(failed) == len(outcomes) if retried else pauses.find(store, "media", project_id) is None
+    if failed and none_came:
+        pause = pauses.lengthen(store, "media", project_id, failed[0], LONGEST_MEDIA_PAUSE)
+        log.warning(
+            "project %s: images that cannot be had for now are tried again in %.0f s: %s",
+            project_id,
+            pause.until - store.clock(),
+            failed[0],
+        )
 
 
 def progress(services: Services, project_id: int) -> dict[str, float]:
     """Tasks embedded and in all, and the seconds the rest will take at the recent pace (0 when unknown)."""
-    counts = tasks.counts(services.store, project_id, services.encoder_id)
-    pace = float(notes.read(services.store, f"embedding {project_id}").get("per_second", 0.0))
+    store, encoder = services.store, services.encoder_id
+    counts = tasks.counts(store, project_id, encoder)
+    pace = float(notes.read(store, f"embedding {project_id}").get("per_second", 0.0))
     left = counts.live - counts.embedded
+    left = left and left - tasks.waiting_for_images(store, project_id, encoder)
     return {"embedded": counts.embedded, "total": counts.live, "seconds_left": left / pace if pace and left else 0.0}
 
 
 def _note_progress(services: Services, project_id: int, count: int, seconds: float) -> None:
+    if not count:
+        return
+    services.tally.count(measures.EMBEDDED, project_id, by=count)
     name = f"embedding {project_id}"
     pace = count / max(seconds, 1e-6)
     before = notes.read(services.store, name).get("per_second", pace)
     notes.write(services.store, name, {"per_second": 0.8 * before + 0.2 * pace, "at": services.store.clock()})
 
 
-Outcome = dict[int, tuple[str, str]]
-"""key -> (content hash, problem); one of the two is empty."""
+class Outcome(NamedTuple):
+    """The key of the vector, or what is wrong with the content; transient: it may be right in a while."""
+
+    digest: str = ""
+    problem: str = ""
+    transient: bool = False
 
 
 class Content(NamedTuple):
@@ -110,15 +190,15 @@ class Content(NamedTuple):
     task: int | None = None
 
 
-def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Content]) -> Outcome:
-    outcome: Outcome = {}
+def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Content]) -> dict[int, Outcome]:
+    outcome: dict[int, Outcome] = {}
     contents: dict[str, bytes] = {}
     digest_of: dict[int, str] = {}
     with ThreadPoolExecutor(services.settings.fetch_threads) as pool:
-        fetch = logs.carried(_fetcher(services.media))
-        for content, (data, problem) in zip(batch, pool.map(fetch, batch), strict=True):
+        fetch = logs.carried(_fetcher(services.media, services.image_hosts))
+        for content, (data, failure) in zip(batch, pool.map(fetch, batch), strict=True):
             if data is None:
-                outcome[content.key] = ("", problem)
+                outcome[content.key] = failure
             else:
                 digest = hashlib.sha256(data).hexdigest()
                 contents[digest], digest_of[content.key] = data, digest
@@ -128,7 +208,7 @@ def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Cont
         problems |= _encode("image", services.encoder.encode_images, vectors, decoded, services.settings.encode_batch)
     for key, digest in digest_of.items():
         problem = problems.get(digest, "")
-        outcome[key] = ("", problem) if problem else (digest, "")
+        outcome[key] = Outcome(problem=problem) if problem else Outcome(digest)
     return outcome
 
 
@@ -166,12 +246,15 @@ def _portions(contents: dict[str, bytes], max_pixels: int) -> Iterator[dict[str,
         yield portion
 
 
-def _embed_texts(services: Services, vectors: VectorStore, batch: Sequence[Content]) -> Outcome:
+def _embed_texts(services: Services, vectors: VectorStore, batch: Sequence[Content]) -> dict[int, Outcome]:
     digests = {content.key: hashlib.sha256(content.value.encode()).hexdigest() for content in batch}
     texts = {digests[content.key]: content.value for content in batch}
     fresh = {d: texts[d] for d in texts.keys() - vectors.known("text", texts)}
     problems = _encode("text", services.encoder.encode_texts, vectors, fresh, services.settings.encode_batch)
-    return {key: ("", problems[digest]) if digest in problems else (digest, "") for key, digest in digests.items()}
+    return {
+        key: Outcome(problem=problems[digest]) if digest in problems else Outcome(digest)
+        for key, digest in digests.items()
+    }
 
 
 def _encode(
@@ -196,11 +279,22 @@ def _encode(
     return problems
 
 
-def _fetcher(media: MediaFetcher) -> Callable[[Content], tuple[bytes | None, str]]:
-    def fetch(content: Content) -> tuple[bytes | None, str]:
+def _fetcher(media: MediaFetcher, hosts: ImageHosts) -> Callable[[Content], tuple[bytes | None, Outcome]]:
+    def fetch(content: Content) -> tuple[bytes | None, Outcome]:
+        left_alone = hosts.why_not(content.value)
+        if left_alone:
+            return None, Outcome(problem=left_alone, transient=True)
         try:
-            return media.fetch(content.value, content.task), ""
-        except MediaError as error:
-            return None, str(error)
+            data = media.fetch(content.value, content.task)
+        except (MediaError, LabelStudioError) as error:
+            # Label Studio's own errors: a personal token could not be renewed.
+            transient = isinstance(error, LabelStudioError) or error.transient
+            if transient:
+                hosts.failed(content.value, str(error))
+            else:
+                hosts.answered(content.value)
+            return None, Outcome(problem=str(error), transient=transient)
+        hosts.answered(content.value)
+        return data, Outcome()
 
     return fetch

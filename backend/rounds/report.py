@@ -11,7 +11,7 @@ from backend.errors import TaskUnknown
 from backend.rounds.accuracy import LEAST_ANSWERS, Estimate, accuracy_curve
 from backend.rounds.reasons import sentence
 from backend.rounds.services import Services, schema_of
-from backend.rounds.status import ProjectStatus, classes_of, describe_age
+from backend.rounds.status import ProjectStatus, classes_of, describe_age, describe_wait
 from backend.store import control_sample, projects, rounds
 
 # Annotators and classes in a line of `mmal status`; --json has all of them.
@@ -33,6 +33,11 @@ def status_lines(status: ProjectStatus) -> list[str]:
         f"  rounds     {status.rounds} started, {status.rounds_failed} failed; last step {status.round_step or '-'}",
         f"  last look  {describe_age(status.synced_at)}",
     ]
+    if status.images_deferred:
+        lines.append(
+            f"  images     {status.images_deferred} cannot be had for now, tried again"
+            f" {describe_wait(status.images_tried_again_at)}: {status.images_deferred_why}"
+        )
     if status.items:
         held = ", ".join(f"{c.get('embedded', 0)} {modality}s" for modality, c in sorted(status.items.items()))
         lines.append(f"  catalogue  {held} embedded; {status.pairs} pairs at the last round")
@@ -41,6 +46,9 @@ def status_lines(status: ProjectStatus) -> list[str]:
         lines.append(f"  running    a round, by {status.round_running}")
     if status.round_requested:
         lines.append(f"  requested  a round: {status.round_requested}")
+    if status.encoder_failing:
+        again = describe_wait(status.encoder_tried_again_at)
+        lines.append(f"  PROBLEM    nothing is embedded, tried again {again}: {status.encoder_failing}")
     if status.problem:
         lines.append(f"  PROBLEM    {status.problem}")
     if status.last_error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from backend.encoders import encoder_id, load_encoder
 from backend.errors import ConfigurationError, StoreError
 from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.image_hosts import ImageHosts
 from backend.labelstudio.media import MediaFetcher
 from backend.labelstudio.schema import TaskSchema
 from backend.rounds.measures import Tally
@@ -77,6 +78,11 @@ class Services:
                 log.info("encoder %s loaded, dims %s", self._encoder.id, dict(self._encoder.dims))
             return self._encoder
 
+    def drop_encoder(self) -> None:
+        """Have the next use load it anew: what a failure left of it, on a GPU above all, may be unusable."""
+        with self._encoder_lock:
+            self._encoder = None
+
     def vectors(self) -> VectorStore | None:
         """Stored vectors of the encoder; None before it was ever loaded, so that the web process needs no torch."""
         dims = notes.read(self.store, self._dims_note).get("dims")
@@ -98,6 +104,11 @@ class Services:
             timeout=self.settings.media_timeout,
             allow=self.settings.media_allow,
         )
+
+    @cached_property
+    def image_hosts(self) -> ImageHosts:
+        """Which hosts of images do not answer now; known to all jobs of the process."""
+        return ImageHosts()
 
     @property
     def _dims_note(self) -> str:

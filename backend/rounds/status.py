@@ -14,7 +14,7 @@ from backend.rounds.deciding import answers_of_several
 from backend.rounds.embedding import progress
 from backend.rounds.opinions import opinions_waiting
 from backend.rounds.services import Services, schema_of
-from backend.store import catalogue, control_sample, leases, rounds, tasks
+from backend.store import catalogue, control_sample, leases, pauses, rounds, tasks
 from backend.store.tables import Project
 
 
@@ -25,6 +25,7 @@ class ProjectStatus:
     unfitted_labels: came after the last fit and have their vectors: the next one learns from them.
     items: of a pairing project, modality -> state -> number; pairs: known at the last round.
     opinions_waiting: undecided tasks that one more annotator was asked for; agreement: only where it was asked for.
+    images_deferred: tasks and items whose image's host does not answer; encoder_failing: why nothing is embedded.
     accuracy: by the control sample; None where the project does not ask for classes.
     """
 
@@ -62,6 +63,11 @@ class ProjectStatus:
     last_error_at: float = 0.0
     items: dict[str, dict[str, int]] = field(default_factory=dict)
     pairs: int = 0
+    images_deferred: int = 0
+    images_deferred_why: str = ""
+    images_tried_again_at: float = 0.0
+    encoder_failing: str = ""
+    encoder_tried_again_at: float = 0.0
     opinions_waiting: int = 0
     agreement: Agreement | None = None
     accuracy: Accuracy | None = None
@@ -83,6 +89,7 @@ def project_status(services: Services, project: Project, *, with_agreement: bool
     queue_left, batch_left = rounds.remaining(store, in_force.id) if in_force else (0, 0)
     fitted = int(in_force.counts.get("labels", 0)) if in_force else 0
     labels = counts.by_label.get("label", 0)
+    deferred, failing = pauses.find(store, "media", project.id), pauses.find(store, "encoder", project.id)
     return ProjectStatus(
         project_id=project.id,
         title=project.title,
@@ -118,10 +125,20 @@ def project_status(services: Services, project: Project, *, with_agreement: bool
         last_error_at=project.last_error_at,
         items=catalogue.counts(store, project.id, services.encoder_id),
         pairs=int(in_force.counts.get("pairs", 0)) if in_force else 0,
+        images_deferred=_images_deferred(services, project) if deferred else 0,
+        images_deferred_why=deferred.why if deferred else "",
+        images_tried_again_at=deferred.until if deferred else 0.0,
+        encoder_failing=failing.why if failing else "",
+        encoder_tried_again_at=failing.until if failing else 0.0,
         opinions_waiting=len(opinions_waiting(services, project.id)),
         agreement=_agreement(services, project, schema) if with_agreement and schema else None,
         accuracy=_accuracy(services, project, schema) if schema else None,
     )
+
+
+def _images_deferred(services: Services, project: Project) -> int:
+    items = catalogue.waiting_for_images(services.store, project.id, services.encoder_id)
+    return tasks.to_try_again(services.store, project.id) + items
 
 
 def classes_of(project: Project) -> TaskSchema | None:
@@ -141,6 +158,14 @@ def _agreement(services: Services, project: Project, schema: TaskSchema) -> Agre
 
 def _accuracy(services: Services, project: Project, schema: TaskSchema) -> Accuracy:
     return measure_accuracy(control_sample.by_round(services.store, project), multi_label=schema.multi_label)
+
+
+def describe_wait(moment: float) -> str:
+    """When that will be: "now", "in 40 s", "in 2 min"."""
+    wait = moment - time.time()
+    if wait < 1:
+        return "now"
+    return f"in {wait:.0f} s" if wait < 120 else f"in {wait / 60:.0f} min"
 
 
 def describe_age(moment: float) -> str:

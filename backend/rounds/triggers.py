@@ -21,7 +21,7 @@ def due(services: Services, project: Project) -> str:
     counts = tasks.counts(services.store, project.id, services.encoder_id)
     if counts.pool == 0:
         return ""
-    complete = bool(project.watermark) and counts.embedded == counts.live
+    complete = bool(project.watermark) and counts.live - counts.embedded == _waiting(services, project, counts)
     latest = rounds.of_project(services.store, project.id, "published", limit=1)
     if not latest:
         return "first queue" if complete or counts.embedded >= FIRST_SAMPLE else ""
@@ -34,6 +34,13 @@ def due(services: Services, project: Project) -> str:
     if in_force is None:
         return "no queue is in force"
     return _used_up(services, project, in_force, counts)
+
+
+def _waiting(services: Services, project: Project, counts: tasks.Counts) -> int:
+    """Tasks without vectors that nobody waits for: their host does not answer."""
+    if counts.embedded == counts.live:
+        return 0
+    return tasks.waiting_for_images(services.store, project.id, services.encoder_id)
 
 
 def _used_up(services: Services, project: Project, in_force: Round, counts: tasks.Counts) -> str:

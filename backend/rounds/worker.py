@@ -19,11 +19,19 @@ from contextlib import AbstractContextManager, suppress
 from huey.consumer import Consumer
 
 from backend import logs
-from backend.errors import LabelStudioUnreachable, MmalError, QueueDamaged, QueueUnreachable, StoreError, TokenRefused
+from backend.errors import (
+    LabelStudioUnreachable,
+    LeaseLost,
+    MmalError,
+    QueueDamaged,
+    QueueUnreachable,
+    StoreError,
+    TokenRefused,
+)
 from backend.labelstudio.project_setup import remove_automatic_webhook
 from backend.rounds import measures
 from backend.rounds.connecting import attach_if_new
-from backend.rounds.embedding import embed_chunk, waiting
+from backend.rounds.embedding import embed_chunk, stand_still, waiting
 from backend.rounds.job_queue import OneLine, in_words, open_queue
 from backend.rounds.messages import JsonSerializer
 from backend.rounds.opinions import ask_opinions
@@ -174,10 +182,19 @@ class Worker:
         with self._lease("embed", project_id) as lease:
             until = time.monotonic() + EMBED_SECONDS
             while lease is not None and time.monotonic() < until and not self._stop.is_set():
-                if embed_chunk(self.services, project_id) == 0:
+                if self._embed_chunk(project_id) == 0:
                     return
                 lease.check()
                 request_if_due(self.services, project_id)
+
+    def _embed_chunk(self, project_id: int) -> int:
+        try:
+            return embed_chunk(self.services, project_id)
+        except (StoreError, LeaseLost):
+            raise
+        except Exception as error:
+            stand_still(self.services, project_id, error)
+            raise
 
     def round(self, project_id: int) -> None:
         """Run a round."""

@@ -38,7 +38,11 @@ GAUGES: dict[str, tuple[str, Callable[[ProjectStatus], float]]] = {
     "mmal_accuracy": ("Share of them the head had right before, see docs", lambda s: _pooled(s, "accuracy")),
     "mmal_accuracy_low": ("Lower end of its 95% interval", lambda s: _pooled(s, "low")),
     "mmal_accuracy_high": ("Upper end of its 95% interval", lambda s: _pooled(s, "high")),
-    "mmal_project_failing": ("1 while the project has an ERROR in mmal status", lambda s: bool(s.last_error)),
+    "mmal_images_deferred": ("Tasks and items whose image's host does not answer", lambda s: s.images_deferred),
+    "mmal_project_failing": (
+        "1 while the project has an ERROR in mmal status, or nothing is embedded",
+        lambda s: bool(s.last_error or s.encoder_failing),
+    ),
 }
 """Name -> (meaning, value) of what each attached project has one of."""
 

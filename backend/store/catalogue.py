@@ -13,7 +13,7 @@ from backend.store import pair_queries
 from backend.store.database import Store
 from backend.store.engines import without_nul
 from backend.store.tables import CatalogueItem, Vector
-from backend.store.tasks import CHUNK
+from backend.store.tasks import CHUNK, DEFERRED
 
 # States of items that may be asked about or offered; a dropped one matters only as part of a pair.
 LIVE = ("pool", "buffer", "judged")
@@ -194,10 +194,43 @@ def to_embed(store: Store, project_id: int, encoder_id: str, limit: int) -> list
             session.scalars(
                 select(CatalogueItem)
                 .where(CatalogueItem.project_id == project_id, CatalogueItem.embedded_with != encoder_id)
+                .where(CatalogueItem.embed_order < DEFERRED)
                 .order_by(CatalogueItem.embed_order)
                 .limit(limit)
             )
         )
+
+
+def deferred(store: Store, project_id: int, limit: int) -> list[CatalogueItem]:
+    """A random few of the images that could not be had for now."""
+    query = select(CatalogueItem).where(CatalogueItem.project_id == project_id, CatalogueItem.embed_order >= DEFERRED)
+    with store.reading() as session:
+        return list(session.scalars(query.order_by(CatalogueItem.embed_order).limit(limit)))
+
+
+def waiting_for_images(store: Store, project_id: int, encoder_id: str, *states: str) -> int:
+    """How many items, of all or of these states, have no vector because they could not be had for now."""
+    waiting = (CatalogueItem.embedded_with != encoder_id, CatalogueItem.embed_order >= DEFERRED)
+    query = select(func.count()).where(CatalogueItem.project_id == project_id, *waiting)
+    with store.reading() as session:
+        return session.scalar(query.where(CatalogueItem.state.in_(states)) if states else query) or 0
+
+
+def defer(store: Store, project_id: int, problems: Mapping[int, tuple[str, str]]) -> None:
+    """Note number -> (content, why) of images that could not be had for now; they are tried again after a pause."""
+    with store.writing(project_id) as session:
+        for number, (content, problem) in problems.items():
+            session.execute(
+                _unchanged(project_id, number, content).values(
+                    problem=problem, embed_order=DEFERRED + random.random()
+                )
+            )
+
+
+def _unchanged(project_id: int, number: int, content: str) -> Any:
+    return update(CatalogueItem).where(
+        CatalogueItem.project_id == project_id, CatalogueItem.number == number, CatalogueItem.content == content
+    )
 
 
 def embedded(store: Store, project_id: int, encoder_id: str, outcomes: Mapping[int, tuple[str, str, str]]) -> None:
@@ -205,13 +238,9 @@ def embedded(store: Store, project_id: int, encoder_id: str, outcomes: Mapping[i
     with store.writing(project_id) as session:
         for number, (content, digest, problem) in outcomes.items():
             session.execute(
-                update(CatalogueItem)
-                .where(
-                    CatalogueItem.project_id == project_id,
-                    CatalogueItem.number == number,
-                    CatalogueItem.content == content,
+                _unchanged(project_id, number, content).values(
+                    embedded_with=encoder_id, content_hash=digest, problem=problem, embed_order=random.random()
                 )
-                .values(embedded_with=encoder_id, content_hash=digest, problem=problem)
             )
 
 

@@ -18,6 +18,9 @@ from backend.store.tables import AnswerRow, Task, Vector
 
 CHUNK = 500
 
+DEFERRED = 1.0
+"""From this `embed_order` on a task or an item is only tried again after a pause: its host did not answer."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -107,6 +110,7 @@ def remember(store: Store, project_id: int, inputs: Iterable[Inputs], *, urgent:
                     task.embed_order = order
                 if (task.image, task.text) != (item.image, item.text):
                     task.image, task.text, task.embedded_with = item.image, item.text, ""
+                    task.embed_order = order
                     changed += 1
     return changed
 
@@ -227,10 +231,33 @@ def to_embed(store: Store, project_id: int, encoder_id: str, limit: int) -> list
             session.scalars(
                 select(Task)
                 .where(Task.project_id == project_id, ~Task.deleted, Task.embedded_with != encoder_id)
+                .where(Task.embed_order < DEFERRED)
                 .order_by(Task.embed_order)
                 .limit(limit)
             )
         )
+
+
+def deferred(store: Store, project_id: int, limit: int) -> list[Task]:
+    """A random few of the tasks whose image could not be had for now."""
+    query = select(Task).where(Task.project_id == project_id, ~Task.deleted, Task.embed_order >= DEFERRED)
+    with store.reading() as session:
+        return list(session.scalars(query.order_by(Task.embed_order).limit(limit)))
+
+
+def waiting_for_images(store: Store, project_id: int, encoder_id: str) -> int:
+    """How many tasks have no vector because their image could not be had for now, and nothing else to go by."""
+    waiting = (Task.embedded_with != encoder_id, Task.embed_order >= DEFERRED)
+    query = select(func.count()).where(Task.project_id == project_id, ~Task.deleted, *waiting)
+    with store.reading() as session:
+        return session.scalar(query) or 0
+
+
+def to_try_again(store: Store, project_id: int) -> int:
+    """How many tasks wait for their image, with or without a vector of their text."""
+    query = select(func.count()).where(Task.project_id == project_id, ~Task.deleted, Task.embed_order >= DEFERRED)
+    with store.reading() as session:
+        return session.scalar(query) or 0
 
 
 def embedded(store: Store, project_id: int, rows: Iterable[dict[str, Any]]) -> None:

@@ -26,8 +26,18 @@ def due_pairing(services: Services, project: Project) -> str:
         return "questions of a round that was cut off"
     held = catalogue.held(services.store, project.id, services.encoder_id)
     if options.streaming:
-        return _stream_due(held, latest, options)
+        settled = {key: there for key, there in held.items() if key[1] != "buffer"}
+        return "" if _awaited(services, project, settled) else _stream_due(held, latest, options)
     return _pool_due(services, project, held, latest)
+
+
+def _awaited(services: Services, project: Project, held: Mapping[tuple[str, str], Held]) -> int:
+    """How many of these items are about to be embedded: not those whose host does not answer."""
+    lacking = sum(there.items - there.embedded for there in held.values())
+    if not lacking:
+        return 0
+    states = {state for _, state in held}
+    return lacking - catalogue.waiting_for_images(services.store, project.id, services.encoder_id, *states)
 
 
 def _pool_due(
@@ -37,7 +47,7 @@ def _pool_due(
     if not all(of.values()):
         return ""
     embedded = sum(of.values())
-    complete = embedded == sum(there.items for there in held.values())
+    complete = not _awaited(services, project, held)
     if latest is None:
         enough = all(count >= FIRST_ITEMS for count in of.values())
         return "first questions" if complete or enough else ""
@@ -61,8 +71,7 @@ def _stream_due(held: Mapping[tuple[str, str], Held], latest: Round | None, opti
     """Enough that waits is embedded. While items keep arriving some never are, so not all of them have to be."""
     waiting = [there for (_, state), there in held.items() if state == "buffer"]
     ready = sum(there.embedded for there in waiting)
-    others = [there for (_, state), there in held.items() if state != "buffer"]
-    if not ready or any(there.embedded < there.items for there in others):
+    if not ready:
         return ""
     if options.stream_mode != "item":
         return f"the buffer of the stream is full: {ready} items" if ready >= options.stream_buffer else ""
