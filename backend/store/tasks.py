@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from backend.store.database import Store
 from backend.store.engines import without_nul
-from backend.store.tables import AnswerRow, Task, Vector
+from backend.store.tables import AnswerRow, PairQueryRow, Task, Vector
 
 CHUNK = 500
 
@@ -291,12 +291,22 @@ def retry_problems(store: Store, project_id: int) -> int:
 
 
 def restore_skipped(store: Store, project_id: int, task_ids: Iterable[int] | None = None) -> int:
-    """Put skipped tasks back into the pool: these, or all of the project."""
+    """Put skipped tasks back into the pool, these or all of the project; the questions of a pairing project too."""
     with store.writing(project_id) as session:
         where = [Task.project_id == project_id, Task.label_kind == "skipped", ~Task.deleted]
         if task_ids is not None:
             where.append(Task.task_id.in_(list(task_ids)))
-        return int(session.execute(update(Task).where(*where).values(restored=True)).rowcount)  # type: ignore[attr-defined]
+        found = session.execute(update(Task).where(*where).values(restored=True))
+        asked = (PairQueryRow.project_id == project_id, PairQueryRow.answer == "skipped")
+        restored = PairQueryRow.task_id.in_(select(Task.task_id).where(*where))
+        session.execute(update(PairQueryRow).where(*asked, restored).values(answer="open"))
+        return int(found.rowcount)  # type: ignore[attr-defined]
+
+
+def restored(store: Store, project_id: int) -> set[int]:
+    """Tasks that were put back after a skip and were not answered or skipped again since."""
+    with store.reading() as session:
+        return set(session.scalars(select(Task.task_id).where(Task.project_id == project_id, Task.restored)))
 
 
 def in_pool() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from backend.rounds.pairing.reading import read_answers, remember_tasks
 from backend.rounds.pairing.settling import settle
 from backend.rounds.services import Services
 from backend.settings import Settings
-from backend.store import catalogue, pair_queries, projects
+from backend.store import catalogue, pair_queries, projects, tasks
 from backend.store.catalogue import NewItem
 from tests.pair_form import answer_regions
 
@@ -91,3 +92,20 @@ def test_an_answer_that_says_nothing_of_the_partner_pairs_nothing(services: Serv
     asked = pair_queries.every(services.store, 1)
     assert [q.answer for q in asked] == ["unsure", "open"]
     assert not settle(asked, {}, 2).pairs
+
+
+def test_a_skipped_question_that_is_put_back_is_open_until_it_is_skipped_once_more(services: Services) -> None:
+    def read(*skips: int) -> list[str]:
+        by = [{"id": n, "completed_by": n, "was_cancelled": True, "result": []} for n in skips]
+        skipped = replace(task(1), annotations=tuple({**each, "created_at": "2026-01-01T10:00:00Z"} for each in by))
+        remember_tasks(services, 1, SCHEMA, [skipped, task(2)])
+        read_answers(services, 1, SCHEMA, [skipped, task(2)])
+        return [q.answer for q in pair_queries.every(services.store, 1)]
+
+    assert read(7) == ["skipped", "open"]
+    assert tasks.restore_skipped(services.store, 1, [2]) == 0
+    assert read(7) == ["skipped", "open"]
+    assert tasks.restore_skipped(services.store, 1) == 1
+    assert [q.answer for q in pair_queries.every(services.store, 1)] == ["open", "open"]
+    assert read(7) == ["open", "open"]
+    assert read(7, 8) == ["skipped", "open"]

@@ -46,6 +46,7 @@ def read_answers(services: Services, project_id: int, schema: TaskSchema, snapsh
     _keep_written(services, project_id, [answer for _, answer in read])
     partners = [partner for _, answer in read for partner in answer.partner_ids]
     numbers = catalogue.numbers_of(store, project_id, partners)
+    back = tasks.restored(store, project_id) if any(answer.kind == "skipped" for _, answer in read) else set()
     pair_queries.answered(
         store,
         project_id,
@@ -53,7 +54,7 @@ def read_answers(services: Services, project_id: int, schema: TaskSchema, snapsh
             {
                 "key": answer.query.key,
                 "task_id": s.id,
-                "answer": answer.kind,
+                "answer": "open" if answer.kind == "skipped" and s.id in back else answer.kind,
                 **_partners([numbers[partner] for partner in answer.partner_ids if partner in numbers]),
                 "answered_at": _first_answered(s),
             }
