@@ -372,16 +372,23 @@ def embed_retry(project: ProjectOption) -> None:
 ImagesOption = Annotated[Path | None, typer.Option(help="Folder of images, or .csv/.jsonl/.json of addresses.")]
 TextsOption = Annotated[Path | None, typer.Option(help=".csv, .jsonl or .json of texts, or .txt with one a line.")]
 PrefixOption = Annotated[str, typer.Option(help="Address that leads to the folder; without it tasks hold copies.")]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="Change contents that answers speak of: they say the same.")
+]
 
 
 @catalogue_app.command("add")
 def catalogue_add(
-    project: ProjectOption, images: ImagesOption = None, texts: TextsOption = None, image_prefix: PrefixOption = ""
+    project: ProjectOption,
+    images: ImagesOption = None,
+    texts: TextsOption = None,
+    image_prefix: PrefixOption = "",
+    replace: ReplaceOption = False,
 ) -> None:
-    """Add images and texts to the pools; safe to repeat, an id that is there already keeps its pairs."""
+    """Add images and texts to the pools; safe to repeat, what is there already stays as it is."""
     from backend.rounds.pairing.filling import add_items
 
-    added = add_items(_services(), project, images=images, texts=texts, image_prefix=image_prefix)
+    added = add_items(_services(), project, images=images, texts=texts, image_prefix=image_prefix, replace=replace)
     typer.echo(f"project {project}: {added.given} items, {added.changed} of them new or changed")
 
 
@@ -408,12 +415,18 @@ def catalogue_pairs(project: ProjectOption) -> None:
 
 @stream_app.command("push")
 def stream_push(
-    project: ProjectOption, images: ImagesOption = None, texts: TextsOption = None, image_prefix: PrefixOption = ""
+    project: ProjectOption,
+    images: ImagesOption = None,
+    texts: TextsOption = None,
+    image_prefix: PrefixOption = "",
+    replace: ReplaceOption = False,
 ) -> None:
     """Items that arrived just now: a full buffer of them is a round, or each is judged by itself (stream_mode)."""
     from backend.rounds.pairing.filling import add_items
 
-    added = add_items(_services(), project, images=images, texts=texts, image_prefix=image_prefix, stream=True)
+    added = add_items(
+        _services(), project, images=images, texts=texts, image_prefix=image_prefix, stream=True, replace=replace
+    )
     typer.echo(f"project {project}: {added.given} items, {added.changed} of them new or changed, wait in the stream")
 
 

@@ -371,5 +371,9 @@ class CatalogueInvalid(MmalError):
     """Items for a catalogue cannot be read, or their ids cannot be used."""
 
 
+class CatalogueItemInUse(CatalogueInvalid):
+    """An item that annotators saw or answered about would become another; nothing was changed."""
+
+
 class ProjectUnsuited(ConfigurationError):
     """What was asked for makes no sense in a project of this kind."""

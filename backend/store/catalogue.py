@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -107,6 +107,8 @@ def written(store: Store, project_id: int) -> dict[str, int]:
     query = select(CatalogueItem.written, CatalogueItem.number).where(
         CatalogueItem.project_id == project_id, CatalogueItem.written != "", CatalogueItem.state != "dropped"
     )
+    # Of two that versions before this one made of one key, the younger.
+    query = query.order_by(CatalogueItem.number)
     with store.reading() as session:
         return dict(session.execute(query).all())
 
@@ -132,6 +134,37 @@ def numbers_of(store: Store, project_id: int, item_ids: Iterable[str]) -> dict[s
             query = select(CatalogueItem.item_id, CatalogueItem.number)
             found.update(session.execute(query.where(CatalogueItem.project_id == project_id, mine)).all())
     return found
+
+
+def ids_of(store: Store, project_id: int, modality: str, contents: Collection[str]) -> dict[str, list[str]]:
+    """Content -> ids of the items of this modality that have it, the oldest first; without what annotators wrote."""
+    if not contents:
+        return {}
+    longest = max(map(len, contents))
+    query = (
+        select(CatalogueItem.content, CatalogueItem.item_id)
+        .where(
+            CatalogueItem.project_id == project_id, CatalogueItem.modality == modality, CatalogueItem.written == ""
+        )
+        # Contents may be pictures: what is longer than all that are looked for stays in the database.
+        .where(func.length(CatalogueItem.content) <= longest)
+        .order_by(CatalogueItem.number)
+        .execution_options(yield_per=CHUNK)
+    )
+    found: dict[str, list[str]] = {}
+    with store.reading() as session:
+        for content, item_id in session.execute(query):
+            if content in contents:
+                found.setdefault(content, []).append(item_id)
+    return found
+
+
+def rewritten(store: Store, project_id: int, given: Iterable[NewItem], among: set[int]) -> dict[str, str]:
+    """Id -> present content of those of these items whose number is ``among`` and whose content would change."""
+    new = {item.item_id: without_nul(item.content) for item in given}
+    numbers = among.intersection(numbers_of(store, project_id, new).values())
+    present = {item.item_id: item.content for item in items(store, project_id, numbers).values()}
+    return {item_id: content for item_id, content in present.items() if content != new[item_id]}
 
 
 def equal_contents(store: Store, project_id: int, numbers: Iterable[int]) -> dict[int, list[int]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from backend.labelstudio.pair_tasks import UNSURE, PairItem, query_task
+from backend.labelstudio.pair_tasks import NONE, UNSURE, PairItem, query_task
 from backend.labelstudio.records import TaskSnapshot
 from backend.labelstudio.schema import TaskSchema
 from backend.rounds.creating import TEMPLATES
@@ -109,3 +109,34 @@ def test_a_skipped_question_that_is_put_back_is_open_until_it_is_skipped_once_mo
     assert [q.answer for q in pair_queries.every(services.store, 1)] == ["open", "open"]
     assert read(7) == ["open", "open"]
     assert read(7, 8) == ["skipped", "open"]
+
+
+def test_captions_written_about_items_with_long_ids_are_kept_apart(services: Services) -> None:
+    """Ids of files in deep folders differ at their ends."""
+    folder = "Fonds 12 - Correspondence of the museum/Series 4 - Exhibitions abroad 1951-1960/Box 31/Folder 007/"
+    snapshots = []
+    for n, name in enumerate(["image:a", f"image:{folder}scan_0001.jpg", f"image:{folder}scan_0002.jpg"], 1):
+        data = query_task(
+            SCHEMA,
+            modality="image",
+            query=PairItem(name, "x.png"),
+            candidates=[PairItem("text:t", "t")],
+            similarities=[0.5],
+            model_version="v",
+            round_number=1,
+        )
+        result = answer_regions(SCHEMA, NONE, written=f"caption {n}")
+        annotation = {"id": n, "created_at": "2026-01-01T10:00:00Z", "completed_by": 1, "result": result}
+        snapshots.append(TaskSnapshot(n, data, datetime.now(UTC), (annotation,)))
+        key = {"key": data["query_key"], "round_number": 1, "modality": "image", "item": n, "candidates": [3]}
+        pair_queries.choose(services.store, 1, [key])
+    for _ in range(2):
+        remember_tasks(services, 1, SCHEMA, snapshots)
+        read_answers(services, 1, SCHEMA, snapshots)
+    written = catalogue.written(services.store, 1)
+    items = catalogue.items(services.store, 1, written.values())
+    assert {key: items[number].content for key, number in written.items()} == {
+        s.data["query_key"]: f"caption {s.id}" for s in snapshots
+    }
+    # As it always was where it fits, so that captions that are there already are found again.
+    assert items[written[snapshots[0].data["query_key"]]].item_id == "written:1/query/image/image:a"

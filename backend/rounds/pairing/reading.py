@@ -10,11 +10,13 @@ from backend.labelstudio.annotations import parse_time
 from backend.labelstudio.pair_answers import PairAnswer, is_query, read_pair_annotations, read_pair_answer
 from backend.labelstudio.records import TaskSnapshot
 from backend.labelstudio.schema import CANDIDATES_KEY, TaskSchema
-from backend.rounds.pairing.filling import absorb_tasks
+from backend.rounds.pairing.filling import absorb_tasks, short_id
 from backend.rounds.services import Services, options_of
 from backend.store import catalogue, pair_queries, projects, tasks
 from backend.store.catalogue import NewItem
 
+# As many characters of an id as the store holds.
+LONGEST_STORED = 128
 LEARNT = frozenset({"pick", "none", "written", "unsure"})
 
 
@@ -145,4 +147,4 @@ def _drop_written(services: Services, project_id: int, keys: set[str]) -> None:
 
 
 def _written_id(key: str) -> str:
-    return f"written:{key}"[:128]
+    return short_id("written", key, LONGEST_STORED)
