@@ -10,6 +10,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from backend.cli_backup import backup, restore
+from backend.cli_catalogue import catalogue_app, stream_app
+from backend.cli_options import JsonOption, ProjectOption, open_services, print_json
 from backend.cli_simulate import simulate
 from backend.errors import MmalError
 
@@ -25,8 +27,6 @@ strategy_app = typer.Typer(help="See and switch acquisition strategies.", no_arg
 queue_app = typer.Typer(help="See the published queue, put skipped tasks back.", no_args_is_help=True)
 round_app = typer.Typer(help="Start rounds and look at past ones.", no_args_is_help=True)
 embed_app = typer.Typer(help="Embedding: what could not be read, and trying again.", no_args_is_help=True)
-catalogue_app = typer.Typer(help="The images and texts of a pairing project.", no_args_is_help=True)
-stream_app = typer.Typer(help="Items that arrive one after the other.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sets of the benchmarks.", no_args_is_help=True)
 for name, group in (
     ("project", project_app),
@@ -41,22 +41,6 @@ for name, group in (
     app.add_typer(group, name=name)
 for command in (backup, restore, simulate):
     app.command()(command)
-
-ProjectOption = Annotated[int, typer.Option("--project", "-p", help="Number of the project in Label Studio.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def _services() -> Any:
-    # Imported late: `mmal --help` should not wait for the libraries of a round.
-    from backend.rounds.services import Services
-    from backend.settings import load_settings
-
-    return Services(load_settings())
-
-
-def _print(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, default=str))
-
 
 # Processes ------------------------------------------------------------------------------------------------------
 
@@ -130,7 +114,7 @@ def project_create(
     """Create a project from a template, import tasks and attach it; safe to run twice, changing what is given."""
     from backend.rounds.creating import create_project
 
-    services = _services()
+    services = open_services()
     project = create_project(
         services, template, tasks_file=tasks, labels_file=labels, title=title,
         options={"strategy": strategy, "batch_size": batch_size},
@@ -149,7 +133,7 @@ def project_attach(
     """Set an existing project up: sampling, webhook, connection, queue tab; safe to run twice."""
     from backend.rounds.connecting import attach_project
 
-    attached = attach_project(_services(), project, take_over=take_over)
+    attached = attach_project(open_services(), project, take_over=take_over)
     typer.echo(f"project {attached.id} ({attached.title}) is attached")
 
 
@@ -158,7 +142,7 @@ def project_detach(project: ProjectOption) -> None:
     """Give sampling, version, webhooks and fields back as they were."""
     from backend.rounds.connecting import detach_project
 
-    detach_project(_services(), project)
+    detach_project(open_services(), project)
     typer.echo(f"project {project} is detached and as it was before")
 
 
@@ -172,11 +156,13 @@ def project_options(
     from backend.rounds.services import options_of
     from backend.store import projects
 
-    services = _services()
+    services = open_services()
     if changes:
-        _print(set_options(services, project, dict(map(_assignment, changes)), "mmal project options").model_dump())
+        print_json(
+            set_options(services, project, dict(map(_assignment, changes)), "mmal project options").model_dump()
+        )
     else:
-        _print(options_of(projects.get(services.store, project)).model_dump())
+        print_json(options_of(projects.get(services.store, project)).model_dump())
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -199,11 +185,11 @@ def status(
     from backend.rounds.status import project_status
     from backend.store import projects
 
-    services = _services()
+    services = open_services()
     wanted = [projects.get(services.store, project)] if project else projects.every(services.store)
     statuses = [project_status(services, p, with_agreement=True) for p in wanted]
     if as_json:
-        _print([asdict(s) for s in statuses])
+        print_json([asdict(s) for s in statuses])
         return
     if not statuses:
         where = services.settings.data_dir.resolve()
@@ -222,7 +208,7 @@ def doctor(
     """Check token, sampling, version, webhooks and queue in Label Studio; exit 1 when something is wrong."""
     from backend.rounds.doctor import examine
 
-    findings = examine(_services(), project)
+    findings = examine(open_services(), project)
     for finding in findings:
         typer.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.name}: {finding.detail}")
         if not finding.ok:
@@ -260,7 +246,7 @@ def strategy_set(
         changes["strategy_options"] = dict(map(_assignment, option))
     if batch_size is not None:
         changes["batch_size"] = batch_size
-    after = set_options(_services(), project, changes, "mmal strategy set")
+    after = set_options(open_services(), project, changes, "mmal strategy set")
     typer.echo(f"project {project}: {after.strategy}, batches of {after.batch_size}, from the next batch on")
 
 
@@ -269,9 +255,9 @@ def queue_show(project: ProjectOption, as_json: JsonOption = False) -> None:
     """The published queue in the order Label Studio serves it."""
     from backend.rounds.report import queue_lines
 
-    lines, rows = queue_lines(_services(), project)
+    lines, rows = queue_lines(open_services(), project)
     if as_json:
-        _print(rows)
+        print_json(rows)
     else:
         typer.echo("\n".join(lines))
 
@@ -284,7 +270,7 @@ def queue_restore(
     """Put skipped tasks back into the pool."""
     from backend.store import projects, tasks
 
-    store = _services().store
+    store = open_services().store
     projects.get(store, project)
     count = tasks.restore_skipped(store, project, task or None)
     projects.request_round(store, project, f"{count} skipped tasks were put back", at_once=True)
@@ -296,7 +282,7 @@ def queue_ties(project: ProjectOption) -> None:
     """Tasks whose annotators disagree or whose answers cannot be read: they train nothing until settled."""
     from backend.store import projects, tasks
 
-    store = _services().store
+    store = open_services().store
     projects.get(store, project)
     for task_id, kind in tasks.unsettled(store, project):
         typer.echo(f"task {task_id}: {kind}")
@@ -307,9 +293,9 @@ def accuracy(project: ProjectOption, as_json: JsonOption = False) -> None:
     """How well the model does, round by round, by the control sample."""
     from backend.rounds.report import accuracy_curve_lines
 
-    lines, rows = accuracy_curve_lines(_services(), project)
+    lines, rows = accuracy_curve_lines(open_services(), project)
     if as_json:
-        _print(rows)
+        print_json(rows)
     else:
         typer.echo("\n".join(lines))
 
@@ -322,7 +308,7 @@ def explain(
     """Why a task was chosen, in figures."""
     from backend.rounds.report import explain_lines
 
-    typer.echo("\n".join(explain_lines(_services(), project, task)))
+    typer.echo("\n".join(explain_lines(open_services(), project, task)))
 
 
 @round_app.command("start")
@@ -330,7 +316,7 @@ def round_start(project: ProjectOption) -> None:
     """Ask for a round now."""
     from backend.store import projects
 
-    store = _services().store
+    store = open_services().store
     projects.get(store, project)
     projects.request_round(store, project, "asked for by mmal round start", at_once=True)
     typer.echo(f"project {project}: a round is asked for")
@@ -341,7 +327,7 @@ def round_list(project: ProjectOption) -> None:
     """The rounds of a project, the latest first."""
     from backend.rounds.report import round_lines
 
-    typer.echo("\n".join(round_lines(_services(), project)))
+    typer.echo("\n".join(round_lines(open_services(), project)))
 
 
 @embed_app.command("problems")
@@ -349,7 +335,7 @@ def embed_problems(project: ProjectOption) -> None:
     """Tasks with an image or text that could not be read, and why."""
     from backend.store import projects, tasks
 
-    store = _services().store
+    store = open_services().store
     projects.get(store, project)
     for task_id, modality, problem in tasks.problems(store, project):
         typer.echo(f"task {task_id}: {modality}: {problem}")
@@ -360,74 +346,13 @@ def embed_retry(project: ProjectOption) -> None:
     """Read those tasks again (the worker does so by itself at start and daily)."""
     from backend.store import catalogue, pauses, projects, tasks
 
-    store = _services().store
+    store = open_services().store
     projects.get(store, project)
     pauses.cut_short(store, "media", project)
     typer.echo(f"project {project}: {tasks.retry_problems(store, project)} tasks are read again")
     items = catalogue.retry_problems(store, project)
     if items:
         typer.echo(f"project {project}: {items} items of the catalogue are read again")
-
-
-ImagesOption = Annotated[Path | None, typer.Option(help="Folder of images, or .csv/.jsonl/.json of addresses.")]
-TextsOption = Annotated[Path | None, typer.Option(help=".csv, .jsonl or .json of texts, or .txt with one a line.")]
-PrefixOption = Annotated[str, typer.Option(help="Address that leads to the folder; without it tasks hold copies.")]
-ReplaceOption = Annotated[
-    bool, typer.Option("--replace", help="Change contents that answers speak of: they say the same.")
-]
-
-
-@catalogue_app.command("add")
-def catalogue_add(
-    project: ProjectOption,
-    images: ImagesOption = None,
-    texts: TextsOption = None,
-    image_prefix: PrefixOption = "",
-    replace: ReplaceOption = False,
-) -> None:
-    """Add images and texts to the pools; safe to repeat, what is there already stays as it is."""
-    from backend.rounds.pairing.filling import add_items
-
-    added = add_items(_services(), project, images=images, texts=texts, image_prefix=image_prefix, replace=replace)
-    typer.echo(f"project {project}: {added.given} items, {added.changed} of them new or changed")
-
-
-@catalogue_app.command("show")
-def catalogue_show(project: ProjectOption, as_json: JsonOption = False) -> None:
-    """How many items and pairs there are, what contradicts what, and what cannot be read."""
-    from backend.rounds.pairing.overview import overview, overview_lines
-
-    found = overview(_services(), project)
-    if as_json:
-        _print(found)
-    else:
-        typer.echo("\n".join(overview_lines(found)))
-
-
-@catalogue_app.command("pairs")
-def catalogue_pairs(project: ProjectOption) -> None:
-    """The pairs known so far as JSON lines: ids of the image and the text, and the task that says so."""
-    from backend.rounds.pairing.overview import pair_rows
-
-    for row in pair_rows(_services(), project):
-        typer.echo(json.dumps(row, ensure_ascii=False))
-
-
-@stream_app.command("push")
-def stream_push(
-    project: ProjectOption,
-    images: ImagesOption = None,
-    texts: TextsOption = None,
-    image_prefix: PrefixOption = "",
-    replace: ReplaceOption = False,
-) -> None:
-    """Items that arrived just now: a full buffer of them is a round, or each is judged by itself (stream_mode)."""
-    from backend.rounds.pairing.filling import add_items
-
-    added = add_items(
-        _services(), project, images=images, texts=texts, image_prefix=image_prefix, stream=True, replace=replace
-    )
-    typer.echo(f"project {project}: {added.given} items, {added.changed} of them new or changed, wait in the stream")
 
 
 @data_app.command("get")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backend.cli_options import open_services
+
 if TYPE_CHECKING:
     from backend.simulation.experiment import Plan
     from backend.simulation.labelled_set import LabelledSet
@@ -198,12 +200,10 @@ def _named_sets(names: list[str], cache: Path) -> list[LabelledSet]:
 
 def _project_set(project_id: int) -> LabelledSet:
     from backend.rounds.project_labels import labels_of_project
-    from backend.rounds.services import Services
-    from backend.settings import load_settings
     from backend.simulation.labelled_set import own_set
     from backend.simulation.splits import near_duplicates, same_content
 
-    known = labels_of_project(Services(load_settings()), project_id)
+    known = labels_of_project(open_services(), project_id)
     groups = {
         "random": same_content(known.texts, known.images),
         "grouped": near_duplicates(known.texts, known.images),
