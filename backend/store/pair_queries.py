@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +26,25 @@ def every(store: Store, project_id: int) -> list[PairQueryRow]:
         found = session.scalars(select(PairQueryRow).where(PairQueryRow.project_id == project_id))
         # Sorted here: databases differ in how they order text.
         return sorted(found, key=lambda query: (query.round_number, query.key))
+
+
+def digest(store: Store, project_id: int) -> str:
+    """Stands for all answers: another one as soon as one comes, goes or says something else.
+
+    What a round does to questions of its own accord, asking and withdrawing them, leaves it alone.
+    """
+    said = select(PairQueryRow.key, PairQueryRow.answer, PairQueryRow.partner, PairQueryRow.further_partners)
+    mine = (PairQueryRow.project_id == project_id, PairQueryRow.answer.not_in(("open", "withdrawn")))
+    with store.reading() as session:
+        rows = sorted([*row] for row in session.execute(said.where(*mine)))
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def unasked(store: Store, project_id: int) -> bool:
+    """Whether a question waits for a task: its candidates could not be shown so far."""
+    mine = (PairQueryRow.project_id == project_id, PairQueryRow.answer == "open", PairQueryRow.task_id == 0)
+    with store.reading() as session:
+        return session.scalar(select(PairQueryRow.key).where(*mine).limit(1)) is not None
 
 
 def left_open(store: Store, project_id: int, after: int) -> bool:

@@ -2,66 +2,19 @@
 
 from __future__ import annotations
 
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from backend.rounds.creating import TEMPLATES
 from backend.rounds.options import ProjectOptions
 from backend.rounds.pairing.choosing import load_catalogue
 from backend.rounds.pairing.round import settled_pairs
 from backend.rounds.pairing.settling import settle
-from backend.rounds.pairing.triggers import ARRIVALS, due_pairing
-from backend.rounds.services import Services
-from backend.settings import Settings
-from backend.store import catalogue, pair_queries, projects, rounds
-from backend.store.catalogue import NewItem
-from backend.strategies.pairing import MODALITIES
-
-
-class PairingWorld:
-    """A pairing project whose items are embedded as a test says."""
-
-    def __init__(self, folder: Path, **options: Any) -> None:
-        self.services = Services(Settings(data_dir=folder, encoder="import:tests.live.toy_encoder:make"))
-        self.store, self.encoder = self.services.store, self.services.encoder_id
-        self.names = count()
-        projects.remember(
-            self.store,
-            1,
-            state="attached",
-            label_config=(TEMPLATES / "image_text_pairing" / "config.xml").read_text(),
-            options=ProjectOptions(strategy="three_step", **options).model_dump(),
-        )
-
-    def arrive(self, each: int, *, embedded: bool = True, state: str = "buffer") -> list[int]:
-        """So many images and texts; tells their numbers."""
-        items = [NewItem(f"{m}:{next(self.names)}", m, "content") for m in MODALITIES for _ in range(each)]
-        catalogue.add(self.store, 1, items, state=state)
-        numbers = sorted(catalogue.numbers_of(self.store, 1, [item.item_id for item in items]).values())
-        if embedded:
-            catalogue.embedded(self.store, 1, self.encoder, {n: ("content", f"hash {n}", "") for n in numbers})
-        return numbers
-
-    def ask(self, item: int, *candidates: int, round_number: int = 1, **answer: Any) -> None:
-        key = f"{round_number}/query/{item}"
-        question = {"key": key, "round_number": round_number, "modality": "image", "item": item}
-        pair_queries.choose(self.store, 1, [{**question, "candidates": list(candidates), "task_id": item, **answer}])
-
-    def publish(self, **counts: int) -> None:
-        number = projects.get(self.store, 1).round_number + 1
-        version = f"v{number}-three_step"
-        opened = rounds.start(
-            self.store, 1, number=number, version=version, trigger="", strategy="three_step", options={}, seed=0
-        )
-        rounds.reach(self.store, opened.id, "selected", counts=counts)
-        rounds.put_in_force(self.store, opened)
-
-    def due(self) -> str:
-        return due_pairing(self.services, projects.get(self.store, 1))
+from backend.rounds.pairing.triggers import ARRIVALS
+from backend.store import catalogue, pair_queries
+from tests.rounds.pairing_world import PairingWorld
 
 
 def test_a_full_buffer_is_asked_about_though_further_items_keep_arriving(tmp_path: Path) -> None:

@@ -168,7 +168,9 @@ def choose_questions(
     )
     selection = strategy.select(pairs, places, np.random.default_rng(seed), candidates=shown + SPARE)
     questions += [as_question(arrays, pairs, query, settled.refused, shown) for query in selection.queries]
-    kept = farthest_of(pairs, selection, options.stream_keep) if options.stream_keep else {}
+    # One leaves at least: a buffer that stayed full would be asked about for ever.
+    keep = min(options.stream_keep, options.stream_buffer - 1) if options.stream_buffer else 0
+    kept = farthest_of(pairs, selection, keep) if keep else {}
     return Choice(questions, {int(arrays.numbers[m][row]) for m, rows in kept.items() for row in rows})
 
 

@@ -13,11 +13,11 @@ from backend.rounds.options import ProjectOptions
 from backend.rounds.pairing.arriving import JUDGED, WAITING, judge_arrivals
 from backend.rounds.pairing.asking import ask, note_questions, withdraw
 from backend.rounds.pairing.choosing import PairingArrays, choose_questions, fit_projection, load_catalogue
-from backend.rounds.pairing.settling import CONFLICT, Settled, settle, spoken_of_twice
+from backend.rounds.pairing.settling import CONFLICT, LONGEST_REST, Settled, settle, spoken_of_twice
 from backend.rounds.publishing import publish
 from backend.rounds.selection import Place
 from backend.rounds.services import Services, options_of
-from backend.store import catalogue, notes, pair_queries, projects, rounds, tasks
+from backend.store import catalogue, notes, pair_queries, projects, rounds
 from backend.store.tables import PairQueryRow, Round
 from backend.strategies.pairing import MODALITIES
 
@@ -29,10 +29,11 @@ def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, pro
     """Everything between the sync of a round and its end."""
     store, project_id = services.store, opened.project_id
     options = options_of(projects.get(store, project_id))
+    # Counted before they are read: what is embedded or answered in between is news to the next round at worst.
+    embedded = sum(there.embedded for there in catalogue.held(store, project_id, services.encoder_id).values())
+    answers = pair_queries.digest(store, project_id)
     asked = pair_queries.every(store, project_id)
     settled = settled_pairs(services, project_id, asked, opened.number, options)
-    # Counted before they are read: what is embedded in between is news to the next round at worst.
-    embedded = sum(there.embedded for there in catalogue.held(store, project_id, services.encoder_id).values())
     arrays = load_catalogue(services, project_id, settled)
     by_item = options.stream_mode == "item"
     if options.stream_buffer and not by_item:
@@ -40,7 +41,7 @@ def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, pro
     known = arrays.known(settled)
     progress.counts |= {
         "embedded": embedded,
-        "answered": tasks.counts(store, project_id, services.encoder_id).by_label.get("label", 0),
+        "answers": answers,
         "labels": sum(q.answer not in ("open", "withdrawn", "deleted") for q in asked),
         "pairs": len(settled.pairs),
         "conflicts": len(settled.conflicts),
@@ -56,28 +57,78 @@ def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, pro
     unfinished = _unfinished(services, project_id, asked, settled, options)
     if by_item:
         progress.counts["waiting"] = _choose_of_stream(services, opened, arrays, head, settled, asked, schema)
+    elif options.stream_buffer:
+        _choose_of_buffer(services, opened, arrays, head, settled, asked, schema, len(unfinished))
     else:
-        count = max(0, options.batch_size - len(unfinished))
-        chosen = choose_questions(arrays, head, settled, asked, options, schema.directions, count, opened.seed)
-        note_questions(services, opened, chosen.questions)
-        if options.stream_buffer:
-            # Asked about or not, the buffer is done with. Its questions are noted: a crash from here on loses none.
-            waiting = {int(n) for m in MODALITIES for n in arrays.numbers[m][arrays.states[m] == "buffer"]}
-            catalogue.set_state(store, project_id, waiting - chosen.kept, "dropped")
+        _choose_of_pools(services, opened, arrays, head, settled, asked, schema, len(unfinished))
     progress("selected")
 
     progress.counts["asked"] = ask(services, schema, project_id, opened.version, progress)
     progress("asked")
     places = _places(services, opened, settled, options)
     progress.counts |= {"queue": len(places), "batch": sum(place.role != "reserve" for place in places)}
-    # Most arrivals of a stream ask nothing: the order in force is as good as it was.
-    as_before = by_item and all(place.role == "reserve" for place in places)
-    if not places or (as_before and rounds.in_force(store, projects.get(store, project_id))):
+    if _is_served(services, opened, places):
         rounds.close(store, opened.id, "empty")
         return
     published = publish(services, opened, schema, places, {}, progress)
     progress.counts["published"] = len(published)
     progress("cleared")
+
+
+def _choose_of_pools(
+    services: Services,
+    opened: Round,
+    arrays: PairingArrays,
+    head: ProjectionHead,
+    settled: Settled,
+    asked: Sequence[PairQueryRow],
+    schema: TaskSchema,
+    unfinished: int,
+) -> None:
+    """Note the questions of the batch; where all that is left rests, those of the next round that ends a rest.
+
+    Rests are counted in rounds, and without a question no round would follow. The longest ones stay: an item that
+    annotators could not tell anything of time and again would be asked about for ever.
+    """
+    options = options_of(projects.get(services.store, opened.project_id))
+    count = max(0, options.batch_size - unfinished)
+    ends = sorted({end for end in settled.rests.values() if end <= opened.number + LONGEST_REST})
+    for number in [opened.number, *ends]:
+        if number > opened.number:
+            settled = settled_pairs(services, opened.project_id, asked, number, options)
+        chosen = choose_questions(arrays, head, settled, asked, options, schema.directions, count, opened.seed)
+        if chosen.questions or not count:
+            break
+    note_questions(services, opened, chosen.questions)
+
+
+def _choose_of_buffer(
+    services: Services,
+    opened: Round,
+    arrays: PairingArrays,
+    head: ProjectionHead,
+    settled: Settled,
+    asked: Sequence[PairQueryRow],
+    schema: TaskSchema,
+    unfinished: int,
+) -> None:
+    """Note the questions of a full buffer, which is done with then, asked about or not; else of conflicts only.
+
+    Questions of a round that was cut off are a batch of their own: what waits is not let go for a few places beside
+    them.
+    """
+    store, project_id = services.store, opened.project_id
+    options = options_of(projects.get(store, project_id))
+    waiting = {int(n) for m in MODALITIES for n in arrays.numbers[m][arrays.states[m] == WAITING]}
+    full = len(waiting) >= options.stream_buffer and not unfinished
+    count = max(0, options.batch_size - unfinished)
+    chosen = choose_questions(
+        arrays, head, settled, asked, options, schema.directions, count, opened.seed, conflicts_only=not full
+    )
+    note_questions(services, opened, chosen.questions)
+    if full:
+        # Its questions are noted: a crash from here on loses none.
+        catalogue.set_state(store, project_id, waiting - chosen.kept, "dropped")
 
 
 def _choose_of_stream(
@@ -112,15 +163,31 @@ def settled_pairs(
     return settle(asked, written, round_number, one_to_one=options.one_to_one, twins=twins)
 
 
+def _is_served(services: Services, opened: Round, places: Sequence[Place]) -> bool:
+    """The queue in force asks the very same questions, all of them older ones: its order is as good as it was."""
+    in_force = rounds.in_force(services.store, projects.get(services.store, opened.project_id))
+    if not places or in_force is None:
+        return not places
+    served = {place.task_id for place in rounds.queue(services.store, in_force.id)}
+    still_open = {q.task_id for q in pair_queries.every(services.store, opened.project_id) if q.answer == "open"}
+    wanted = {place.task_id for place in places}
+    return all(place.role == "reserve" for place in places) and served & still_open == wanted
+
+
 def _unfinished(
     services: Services, project_id: int, asked: Sequence[PairQueryRow], settled: Settled, options: ProjectOptions
 ) -> list[PairQueryRow]:
     """Open questions of rounds that were cut off, which count into this batch; idle ones are withdrawn."""
-    published = {r.number for r in rounds.names(services.store, project_id, "published")}
+    last = _last_published(services, project_id)
     still_open = [q for q in asked if q.answer == "open"]
     idle = _idle(still_open, settled, options)
     withdraw(services, project_id, [q for q in still_open if q.key in idle])
-    return [q for q in still_open if q.key not in idle and q.round_number not in published]
+    return [q for q in still_open if q.key not in idle and q.round_number > last]
+
+
+def _last_published(services: Services, project_id: int) -> int:
+    """Number of the last published round, which asked whatever rounds before it had been cut off from asking."""
+    return max((r.number for r in rounds.names(services.store, project_id, "published")), default=0)
 
 
 def _idle(questions: Sequence[PairQueryRow], settled: Settled, options: ProjectOptions) -> set[str]:
@@ -135,10 +202,10 @@ def _places(services: Services, opened: Round, settled: Settled, options: Projec
     # Somebody may be working on one that was not withdrawn for that; it is not served to others.
     idle = _idle(asked, settled, options)
     still_open = [q for q in asked if q.key not in idle]
-    published = {r.number for r in rounds.names(services.store, opened.project_id, "published")}
-    fresh = [q for q in still_open if q.round_number not in published]
+    last = _last_published(services, opened.project_id)
+    fresh = [q for q in still_open if q.round_number > last]
     fresh.sort(key=lambda q: (q.purpose != CONFLICT, _shuffled(opened, q)))
-    older = sorted((q for q in still_open if q.round_number in published), key=lambda q: (-q.round_number, q.key))
+    older = sorted((q for q in still_open if q.round_number <= last), key=lambda q: (-q.round_number, q.key))
     return [Place(q.task_id, "control" if q.purpose == "audit" else "batch", q.why, q.figures) for q in fresh] + [
         Place(q.task_id, "reserve", "reserve", q.figures) for q in older
     ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from backend.rounds.options import ProjectOptions
+from backend.rounds.pairing.round import settled_pairs
 from backend.rounds.services import Services, options_of
-from backend.store import catalogue, pair_queries, rounds, tasks
+from backend.store import catalogue, pair_queries, rounds
 from backend.store.catalogue import Held
 from backend.store.tables import Project, Round
 from backend.strategies.pairing import MODALITIES
@@ -15,6 +16,8 @@ from backend.strategies.pairing import MODALITIES
 FIRST_ITEMS = 128
 # Items of a stream are judged once all that arrived are embedded, or so many of them.
 ARRIVALS = 128
+# Where nothing else makes a round, images that could not be fetched as candidates are tried again after so long.
+RETRY_SECONDS = 3600.0
 
 
 def due_pairing(services: Services, project: Project) -> str:
@@ -27,8 +30,11 @@ def due_pairing(services: Services, project: Project) -> str:
     held = catalogue.held(services.store, project.id, services.encoder_id)
     if options.streaming:
         settled = {key: there for key, there in held.items() if key[1] != "buffer"}
-        return "" if _awaited(services, project, settled) else _stream_due(held, latest, options)
-    return _pool_due(services, project, held, latest)
+        arrived = "" if _awaited(services, project, settled) else _stream_due(held, latest, options)
+        why = arrived or _contradiction_due(services, project, latest, options)
+    else:
+        why = _pool_due(services, project, held, latest)
+    return why or _retry_due(services, latest)
 
 
 def _awaited(services: Services, project: Project, held: Mapping[tuple[str, str], Held]) -> int:
@@ -56,15 +62,38 @@ def _pool_due(
         return "no queue is in force"
     if embedded >= 2 * before or (complete and embedded > before):
         return "new items are embedded"
-    answered = tasks.counts(services.store, project.id, services.encoder_id).by_label.get("label", 0)
-    if latest.status == "empty":
-        # Nothing was left to ask. Another answer, such as one that was changed, may make room for a question.
-        return "answers changed" if answered != int(latest.counts.get("answered", -1)) else ""
-    _, left = rounds.remaining(services.store, latest.id)
-    batch = int(latest.counts.get("batch", 0))
-    if batch - left >= options_of(project).refresh_share * batch:
-        return f"{batch - left} of {batch} questions of the batch are answered"
-    return ""
+    return _answers_due(services, latest, options_of(project))
+
+
+def _answers_due(services: Services, latest: Round, options: ProjectOptions) -> str:
+    """The batch is answered; where the round asked nothing new, any answer came, went or says something else."""
+    if _at_rest(latest):
+        changed = pair_queries.digest(services.store, latest.project_id) != latest.counts.get("answers")
+        return "answers changed" if changed else ""
+    batch, (_, left) = int(latest.counts["batch"]), rounds.remaining(services.store, latest.id)
+    enough = batch - left >= options.refresh_share * batch
+    return f"{batch - left} of {batch} questions of the batch are answered" if enough else ""
+
+
+def _at_rest(latest: Round) -> bool:
+    """The round found nothing to ask, or older questions only."""
+    return latest.status == "empty" or not latest.counts.get("batch")
+
+
+def _contradiction_due(services: Services, project: Project, latest: Round | None, options: ProjectOptions) -> str:
+    """What arrives makes the rounds of a stream, and so do answers that contradict one another."""
+    if latest is None or not _answers_due(services, latest, options):
+        return ""
+    asked = pair_queries.every(services.store, project.id)
+    settled = settled_pairs(services, project.id, asked, project.round_number + 1, options)
+    return "answers contradict one another" if any(not c.waits for c in settled.conflicts) else ""
+
+
+def _retry_due(services: Services, latest: Round | None) -> str:
+    if latest is None or not _at_rest(latest) or services.store.clock() - latest.finished_at < RETRY_SECONDS:
+        return ""
+    unasked = pair_queries.unasked(services.store, latest.project_id)
+    return "questions that could not be shown are tried again" if unasked else ""
 
 
 def _stream_due(held: Mapping[tuple[str, str], Held], latest: Round | None, options: ProjectOptions) -> str:
