@@ -9,39 +9,18 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from backend.strategies import Pool, create_strategy
-from backend.strategies.kernels.herding import TIE
+from tests.reference import dense
 
 SAMPLED = {"exact_below": 0, "sample_rows": 150}
 
 
 def recipe(pool: Pool, k: int, width: float, weight: float, rarity: float) -> list[int]:
     """The rule written out densely in float64 and summed over the whole pool, labelled rows too."""
-    blocks = []
-    for name in pool.modalities:
-        x = pool.features[name].astype(float)
-        there = np.linalg.norm(x, axis=1) > 0
-        z = np.zeros_like(x)
-        unit = x[there] / np.linalg.norm(x[there], axis=1, keepdims=True)
-        centred = unit - unit.mean(axis=0)
-        z[there] = centred / np.linalg.norm(centred, axis=1, keepdims=True)
-        blocks.append(z)
-    z = np.concatenate(blocks, axis=1)
-    p = pool.probabilities.astype(float)
-    d2 = ((z[:, None] - z[None]) ** 2).sum(axis=2)
-    h2 = ((np.sqrt(p)[:, None] - np.sqrt(p)[None]) ** 2).sum(axis=2)
-    kernel = np.exp(-(d2 + weight * h2) / width)
-    top = np.sort(p, axis=1)
+    z, p = dense.centred(pool), pool.probabilities.astype(float)
+    kernel = np.exp(-(dense.apart(z, z) + weight * dense.apart(np.sqrt(p), np.sqrt(p))) / width)
     counts = np.array([(pool.labels[pool.labelled] == c).sum() for c in range(p.shape[1])])
-    u = (1 - (top[:, -1] - top[:, -2])) * (p / (counts + 1.0) ** rarity).sum(axis=1)
-    m = kernel[:, pool.labelled].max(axis=1)
-    picks: list[int] = []
-    for _ in range(k):
-        gains = (u[:, None] * np.maximum(kernel - m[:, None], 0)).sum(axis=0)
-        gains[pool.labelled] = -1
-        gains[picks] = -1
-        picks.append(int(np.argmax(gains >= gains.max() * (1 - TIE))))
-        m = np.maximum(m, kernel[:, picks[-1]])
-    return picks
+    u = dense.margin(p) * (p / (counts + 1.0) ** rarity).sum(axis=1)
+    return dense.greedy_cover(kernel, u, pool.labelled, k)
 
 
 @pytest.mark.parametrize("seed", range(4))
