@@ -195,7 +195,7 @@ def _embed_images(services: Services, vectors: VectorStore, batch: Sequence[Cont
     contents: dict[str, bytes] = {}
     digest_of: dict[int, str] = {}
     with ThreadPoolExecutor(services.settings.fetch_threads) as pool:
-        fetch = logs.carried(_fetcher(services.media, services.image_hosts))
+        fetch = logs.carried(fetcher(services.media, services.image_hosts))
         for content, (data, failure) in zip(batch, pool.map(fetch, batch), strict=True):
             if data is None:
                 outcome[content.key] = failure
@@ -279,7 +279,9 @@ def _encode(
     return problems
 
 
-def _fetcher(media: MediaFetcher, hosts: ImageHosts) -> Callable[[Content], tuple[bytes | None, Outcome]]:
+def fetcher(media: MediaFetcher, hosts: ImageHosts) -> Callable[[Content], tuple[bytes | None, Outcome]]:
+    """Fetches images, or tells what is wrong; hosts that fail in a row are left alone for a while."""
+
     def fetch(content: Content) -> tuple[bytes | None, Outcome]:
         left_alone = hosts.why_not(content.value)
         if left_alone:

@@ -111,7 +111,7 @@ class Asked:
         self.services.label_studio = self.label_studio = ImportedTasks()  # type: ignore[assignment]
         self.services.media = self.host  # type: ignore[assignment]
         projects.remember(self.store, 1, state="attached")
-        items = [NewItem(f"image:{n}", "image", f"http://host/{n}.png") for n in range(4)]
+        items = [NewItem(f"image:{n}", "image", f"http://host-{n}/image.png") for n in range(4)]
         catalogue.add(self.store, 1, items + [NewItem(f"text:{n}", "text", f"words {n}") for n in range(4)])
         self.images, self.texts = [1, 2, 3, 4], [5, 6, 7, 8]
         vectors = VectorStore(self.store, self.services.encoder_id, {"image": 2, "text": 2})
@@ -132,7 +132,7 @@ class Asked:
         return ask(self.services, SCHEMA, 1, "v1", lambda _point: None)
 
     def fail(self, kind: str, *images: int) -> None:
-        setattr(self.host, kind, {f"http://host/{n - 1}.png" for n in images})
+        setattr(self.host, kind, {f"http://host-{n - 1}/image.png" for n in images})
 
     def answers(self) -> dict[int, str]:
         return {q.item: q.answer for q in pair_queries.every(self.store, 1)}

@@ -12,6 +12,7 @@ from backend.errors import CandidatesUnreadable, MediaError, PairTaskInvalid
 from backend.labelstudio.pair_answers import is_query
 from backend.labelstudio.pair_tasks import PairItem, query_key, query_task, thumbnail
 from backend.labelstudio.schema import TaskSchema
+from backend.rounds.embedding import Content, Outcome, fetcher
 from backend.rounds.pairing.choosing import Question
 from backend.rounds.pairing.settling import CONFLICT
 from backend.rounds.reasons import PAIR_REASONS
@@ -169,24 +170,23 @@ def _contents(services: Services, project_id: int, questions: Sequence[PairQuery
     """Fetch what the questions show. An image that cannot be read is one the catalogue lists as such from now on."""
     items = catalogue.items(services.store, project_id, {n for q in questions for n in (q.item, *q.candidates)})
     wanted = sorted({n for q in questions for n in q.candidates if q.modality == "text"} & items.keys())
-    media, problems, silent = services.media, {}, set()
+    fetch, problems, silent = fetcher(services.media, services.image_hosts), {}, set()
 
-    def small(number: int) -> str | MediaError | PairTaskInvalid:
+    def small(number: int) -> tuple[str, Outcome]:
+        data, outcome = fetch(Content(number, items[number].content))
         try:
-            return thumbnail(media.fetch(items[number].content))
+            return (thumbnail(data), outcome) if data is not None else ("", outcome)
         except (MediaError, PairTaskInvalid) as error:
-            return error
+            return "", Outcome(problem=str(error))
 
     contents = {n: (item, item.content if item.modality == "text" else "") for n, item in items.items()}
     with ThreadPoolExecutor(services.settings.fetch_threads) as pool:
-        for number, found in zip(wanted, pool.map(logs.carried(small), wanted), strict=True):
-            if isinstance(found, str):
-                contents[number] = (items[number], found)
-                continue
-            log.warning("project %s: %s is not offered: %s", project_id, items[number].item_id, found)
-            problems[number] = str(found)
-            if isinstance(found, MediaError) and found.transient:
-                silent.add(number)
+        for number, (picture, outcome) in zip(wanted, pool.map(logs.carried(small), wanted), strict=True):
+            contents[number] = (items[number], picture)
+            if outcome.problem:
+                log.warning("project %s: %s is not offered: %s", project_id, items[number].item_id, outcome.problem)
+                problems[number] = outcome.problem
+                silent |= {number} if outcome.transient else set()
     unreadable = {n: (items[n].content, "", why) for n, why in problems.items() if n not in silent}
     catalogue.embedded(services.store, project_id, services.encoder_id, unreadable)
     return _Shown(contents, problems, silent, len(wanted))
