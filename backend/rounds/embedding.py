@@ -27,7 +27,7 @@ from backend.labelstudio.pictures import decode_image, pixels_in
 from backend.rounds import measures
 from backend.rounds.services import Services
 from backend.settings import Settings
-from backend.store import catalogue, notes, pauses, tasks
+from backend.store import catalogue, notes, pauses, projects, tasks
 from backend.store.tables import CatalogueItem, Task
 from backend.store.vectors import VectorStore
 
@@ -124,6 +124,10 @@ def _embed_items(services: Services, project_id: int, batch: Sequence[CatalogueI
     catalogue.defer(
         services.store, project_id, {n: (content, o.problem) for n, (content, o) in outcomes.items() if o.transient}
     )
+    back = sum(bool(i.problem and found[i.number].digest) for i in batch if i.embed_order < tasks.DEFERRED)
+    if back:
+        # Embedded before, if without a vector, they are no news to a project that came to rest for want of them.
+        projects.request_round(services.store, project_id, f"{back} items that could not be read are back")
     _note_progress(services, project_id, sum(not o.transient for o in found.values()), time.monotonic() - started)
     return len(batch)
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 from pydantic import SecretStr
@@ -15,6 +14,7 @@ from pydantic import SecretStr
 from backend.errors import CandidatesUnreadable, MediaNotFound, MediaUnreachable
 from backend.labelstudio.schema import TaskSchema
 from backend.rounds.creating import TEMPLATES
+from backend.rounds.embedding import embed_chunk
 from backend.rounds.pairing.asking import ask, withdraw
 from backend.rounds.pairing.settling import settle
 from backend.rounds.services import Services
@@ -22,7 +22,6 @@ from backend.settings import Settings
 from backend.store import catalogue, pair_queries, projects, tasks
 from backend.store.catalogue import NewItem
 from backend.store.tables import PairQueryRow
-from backend.store.vectors import VectorStore
 
 
 class BusyAnnotators:
@@ -114,12 +113,7 @@ class Asked:
         items = [NewItem(f"image:{n}", "image", f"http://host-{n}/image.png") for n in range(4)]
         catalogue.add(self.store, 1, items + [NewItem(f"text:{n}", "text", f"words {n}") for n in range(4)])
         self.images, self.texts = [1, 2, 3, 4], [5, 6, 7, 8]
-        vectors = VectorStore(self.store, self.services.encoder_id, {"image": 2, "text": 2})
-        for modality, numbers in (("image", self.images), ("text", self.texts)):
-            vectors.append(modality, [f"hash {n}" for n in numbers], np.ones((4, 2), np.float16))
-        contents = {n: item.content for n, item in catalogue.items(self.store, 1, range(1, 9)).items()}
-        outcomes = {n: (content, f"hash {n}", "") for n, content in contents.items()}
-        catalogue.embedded(self.store, 1, self.services.encoder_id, outcomes)
+        assert embed_chunk(self.services, 1) == 8
 
     def note(self, item: int, candidates: Sequence[int], **fields: Any) -> None:
         modality, purpose = "image" if item in self.images else "text", fields.get("purpose", "query")
@@ -183,6 +177,13 @@ def test_an_image_that_is_gone_is_listed_and_offered_no_more_until_it_is_back(wo
     assert [name for name, _ in catalogue.problems(world.store, 1)] == ["image:0", "image:1"]
     assert world.offered() == {3, 4}
     assert catalogue.retry_problems(world.store, 1) == 2
+    embed_chunk(world.services, 1)
+    assert (world.offered(), projects.get(world.store, 1).round_requested) == ({3, 4}, "")
+    world.fail("gone")
+    catalogue.retry_problems(world.store, 1)
+    embed_chunk(world.services, 1)
+    assert world.offered() == {1, 2, 3, 4}
+    assert "2 items" in projects.get(world.store, 1).round_requested
 
 
 def test_where_no_candidate_at_all_can_be_had_the_round_says_so(world: Asked) -> None:
