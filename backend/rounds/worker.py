@@ -32,6 +32,7 @@ from backend.labelstudio.project_setup import remove_automatic_webhook
 from backend.rounds import measures
 from backend.rounds.connecting import attach_if_new
 from backend.rounds.embedding import embed_chunk, stand_still, waiting
+from backend.rounds.hangup import end_on_hangup
 from backend.rounds.job_queue import OneLine, in_words, open_queue
 from backend.rounds.messages import JsonSerializer
 from backend.rounds.opinions import ask_opinions
@@ -55,6 +56,15 @@ STORE_PAUSE = 5.0
 QUEUE_PAUSE = 2.0
 # A team submits several answers a second; Label Studio is not asked after each.
 BETWEEN_LOOKS = 2.0
+
+
+class _Consumer(Consumer):
+    """Huey's, which a closed terminal ends."""
+
+    def start(self) -> None:
+        """Start the threads; the handlers of signals are set here."""
+        super().start()
+        end_on_hangup()
 
 
 class Worker:
@@ -93,7 +103,7 @@ class Worker:
         self._reconciled: set[int] = set()
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT."""
+        """Work until SIGTERM, SIGINT or SIGHUP."""
         pulse = threading.Thread(target=self._pulse, name="pulse", daemon=True)
         pulse.start()
         log.info("worker %s started", self.holder)
@@ -101,7 +111,7 @@ class Worker:
             handler.addFilter(OneLine())
         # A job must start at once: the default would let an idle consumer sleep for ten seconds. Redis wakes it by
         # itself, and is left alone for longer when it does not answer.
-        Consumer(
+        _Consumer(
             self.huey,
             workers=self.services.settings.worker_threads,
             initial_delay=0.05,

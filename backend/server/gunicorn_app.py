@@ -12,6 +12,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from backend import logs
+from backend.rounds.hangup import end_on_hangup
 from backend.server.app import create_app
 from backend.server.authentication import check_exposure
 from backend.server.opening import OpensWhenItCan
@@ -53,7 +54,7 @@ class WebProcess(BaseApplication):
             "proc_name": "mmal-web",
             "accesslog": None,
             "errorlog": None,
-            "when_ready": _say_ready,
+            "when_ready": _ready,
             "loglevel": "warning",
             "logger_class": OurLines,
             # Nobody who speaks the protocol needs more: a request line or header that does is answered with 400.
@@ -69,12 +70,13 @@ class WebProcess(BaseApplication):
         return OpensWhenItCan(lambda: self.make(self.settings))
 
 
-def _say_ready(server: Any) -> None:
+def _ready(server: Any) -> None:
+    end_on_hangup()
     log.info("listening at %s", ", ".join(map(str, server.LISTENERS)))
 
 
 def run(settings: Settings, make: Callable[[Settings], Flask] = create_app) -> None:
-    """Serve the application that `make` makes, until SIGTERM or SIGINT.
+    """Serve the application that `make` makes, until SIGTERM, SIGINT or SIGHUP.
 
     Raises
     ------

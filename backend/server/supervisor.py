@@ -1,16 +1,22 @@
-"""`mmal serve`: web process and worker side by side, started again when one dies."""
+"""`mmal serve`: web process and worker side by side, started again when one dies.
+
+Each runs under a guard, in a session of its own, and ends with the supervisor, however that ends.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 
 from backend import logs
 from backend.errors import StoreError
+from backend.rounds.hangup import end_on_hangup, guarded
 from backend.server.authentication import check_exposure
 from backend.settings import Settings
 from backend.store import open_store
@@ -23,7 +29,7 @@ QUICK_DEATH = 5.0
 
 
 def supervise(settings: Settings) -> int:
-    """Run both processes until SIGTERM or SIGINT; returns the exit status.
+    """Run both processes until SIGTERM, SIGINT or SIGHUP; returns the exit status.
 
     Raises
     ------
@@ -45,6 +51,7 @@ def supervise(settings: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    end_on_hangup()
     running = {name: _start(name) for name in PROCESSES}
     started = dict.fromkeys(PROCESSES, time.monotonic())
     while not stopping:
@@ -53,18 +60,30 @@ def supervise(settings: Settings) -> int:
             if process.poll() is None or stopping:
                 continue
             log.error("%s ended with status %s; starting it again", name, process.returncode)
+            # Where it was killed, its own processes would keep the port.
+            _signal(process, signal.SIGKILL)
             if time.monotonic() - started[name] < QUICK_DEATH:
                 time.sleep(1.0)
             running[name], started[name] = _start(name), time.monotonic()
     for process in running.values():
-        process.terminate()
+        _signal(process, signal.SIGTERM)
     for process in running.values():
         try:
             process.wait(timeout=20)
         except subprocess.TimeoutExpired:
-            process.kill()
+            _signal(process, signal.SIGKILL)
     return 0
 
 
 def _start(name: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "backend.cli", name])
+    return subprocess.Popen(
+        guarded([sys.executable, "-m", "backend.cli", name]),
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """To the guard, which leads a group, and to all that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
