@@ -109,12 +109,27 @@ def set_options(
     if after != before:
         projects.remember(services.store, project_id, options=after.model_dump())
         log.info("project %s: options changed through %s: %s", project_id, why, dict(changes))
-    # Before the first queue there is nothing to choose anew: it will be chosen with these options.
-    if project.version and any(getattr(after, name) != getattr(before, name) for name in QUEUE_OPTIONS):
+    # Before any queue is chosen there is nothing to choose anew: it will be chosen with these options.
+    other_queue = any(getattr(after, name) != getattr(before, name) for name in QUEUE_OPTIONS)
+    if other_queue and rounds.is_choosing_or_in_force(services.store, project_id):
         projects.request_round(services.store, project_id, f"options changed through {why}", at_once=True)
     if tell and after != before:
         _tell_label_studio(services, project_id, after)
     return after
+
+
+def form_note(project_id: int) -> str:
+    """Name of the note that Label Studio's model settings show options that are not in force any more."""
+    return f"form {project_id}"
+
+
+def show_options(services: Services, project_id: int) -> None:
+    """Write options that a changed label config replaced into Label Studio's model settings, where there are some."""
+    note = form_note(project_id)
+    if notes.read(services.store, note):
+        # Once only: a form that Label Studio does not take must not keep every look waiting.
+        notes.write(services.store, note, {})
+        _tell_label_studio(services, project_id, options_of(projects.get(services.store, project_id)))
 
 
 def _tell_label_studio(services: Services, project_id: int, options: ProjectOptions) -> None:

@@ -32,6 +32,12 @@ def check_label_model(model: LabelModel, schema: TaskSchema) -> None:
     LabelModelUnsuited
         Saying what to use or to install.
     """
+    check_answers(model, schema)
+    check_installed(model)
+
+
+def check_answers(model: LabelModel, schema: TaskSchema) -> None:
+    """Refuse a model that weighs answers of another kind, on whatever machine; raises LabelModelUnsuited."""
     if model == "majority":
         return
     if schema.kind == "pairing" or schema.multi_label:
@@ -39,7 +45,11 @@ def check_label_model(model: LabelModel, schema: TaskSchema) -> None:
         raise LabelModelUnsuited(
             f"label_model = {model!r} weighs single answers, and the project {asks}. Use label_model = 'majority'"
         )
-    if find_spec("crowdkit") is None:
+
+
+def check_installed(model: LabelModel) -> None:
+    """Refuse a model whose package is missing on this machine; raises LabelModelUnsuited."""
+    if model != "majority" and find_spec("crowdkit") is None:
         raise LabelModelUnsuited(
             f"label_model = {model!r} needs the package crowd-kit, which is not installed here. Run"
             " `pip install 'mmal-backend[crowd]'` for web and worker, or use label_model = 'majority'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import chain, combinations
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from backend.errors import ConfigurationError, OptionsInvalid
 from backend.json_reading import read_json
 from backend.labelstudio.schema import TaskSchema
-from backend.rounds.label_models import LabelModel, check_label_model
+from backend.rounds.label_models import LabelModel, check_answers, check_installed
 from backend.strategies import create_strategy
 
 # What Label Studio's model form turns an object into when it is opened and saved.
@@ -21,10 +22,13 @@ PAIRING_STRATEGY = "three_step"
 RETRIEVAL_LEARNERS = ("two_branch", "ascmr_network")
 EXAMPLE = '{"strategy": "bmmal", "batch_size": 40}'
 
-# Options that mean the same under every label config.
-INDEPENDENT = (
-    *("control", "batch_size", "queue_size", "audit_share", "prelabel"),
-    *("refresh_share", "refresh_hours", "poll_seconds"),
+# Options that a label config may have no use for; those of a group go together.
+DEPENDENT = (
+    ("learner", "matching"),
+    ("strategy", "strategy_options"),
+    ("balance",),
+    ("label_model",),
+    ("one_to_one",),
 )
 
 
@@ -149,6 +153,16 @@ def change_options(
     ConfigurationError
         The strategy is unknown, has no such option, or does not suit the project; see `create_strategy`.
     """
+    options = _suited_to(current, changes, schema, pool_size)
+    if schema is not None:
+        check_installed(options.label_model)
+    return options
+
+
+def _suited_to(
+    current: Mapping[str, Any], changes: Mapping[str, Any], schema: TaskSchema | None, pool_size: int | None = None
+) -> ProjectOptions:
+    """As `change_options`, whatever is installed on this machine."""
     merged = {**current, **changes}
     if (
         changes.get("strategy", current.get("strategy")) != current.get("strategy")
@@ -176,7 +190,7 @@ def change_options(
         )
     strategy = create_strategy(options.strategy, balance=options.balance, **options.strategy_options)
     if schema is not None:
-        check_label_model(options.label_model, schema)
+        check_answers(options.label_model, schema)
         _check_learner(options, schema)
         _check_form(options, schema)
         strategy.check(
@@ -191,18 +205,20 @@ def change_options(
 
 
 def suited_options(current: Mapping[str, Any], schema: TaskSchema) -> ProjectOptions:
-    """The options for a label config that changed: the same where it can use them, else without what it cannot use.
+    """The options for a label config that changed: the same where it can use them, else without as few as it takes.
 
     A project that turned from classes to pairs has no use for its strategy, nor perhaps one that turned from one
-    answer to several; a learner may have named an answer that is gone.
+    answer to several; a learner may have named an answer that is gone. A package that is missing here is none of the
+    label config's doing: whoever can mend that is told by the round that needs it.
     """
-    learner, strategy = {"learner", "matching"}, {"strategy", "strategy_options"}
-    for gone in (set(), learner, strategy, learner | strategy):
-        try:
-            return change_options({name: value for name, value in current.items() if name not in gone}, {}, schema)
-        except ConfigurationError:
-            continue
-    return change_options({name: value for name, value in current.items() if name in INDEPENDENT}, {}, schema)
+    for count in range(len(DEPENDENT) + 1):
+        for groups in combinations(DEPENDENT, count):
+            gone = set(chain.from_iterable(groups))
+            try:
+                return _suited_to({name: value for name, value in current.items() if name not in gone}, {}, schema)
+            except ConfigurationError as error:
+                refused = error
+    raise refused
 
 
 def _check_learner(options: ProjectOptions, schema: TaskSchema) -> None:

@@ -22,6 +22,7 @@ from backend.rounds.deciding import decide_labels
 from backend.rounds.fitting import RoundArrays, likeliest_answer, load_arrays
 from backend.rounds.models import fit_model
 from backend.rounds.opinions import ask_opinions
+from backend.rounds.options import ProjectOptions
 from backend.rounds.pairing.round import run_pairing_round
 from backend.rounds.publishing import clear_away, publish
 from backend.rounds.selection import Place, choose_queue
@@ -183,6 +184,8 @@ def _run(services: Services, opened: Round, progress: Progress) -> None:
         project = projects.get(services.store, project.id)
     # Else the first reading of all tasks is still going on beside this round, which takes what is there.
     schema, options = schema_of(project), options_of(project)
+    if options.model_dump() != opened.options:
+        rounds.choose_by(services.store, opened, **_choice(opened.number, options))
     if schema.kind == "pairing":
         run_pairing_round(services, opened, schema, progress)
         return
@@ -216,6 +219,7 @@ def _run(services: Services, opened: Round, progress: Progress) -> None:
         return
     _note_predictions(services, opened, seen, head, schema, places)
     answers = _answers(seen, head, schema, places) if options.prelabel and head is not None else {}
+    progress.counts["prefilled"] = len(answers)
     published = publish(services, opened, schema, places, answers, progress)
     progress.counts["published"] = len(published)
     progress("cleared")
@@ -231,12 +235,16 @@ def _open(services: Services, project_id: int, why: str, versions: Iterable[str]
         services.store,
         project_id,
         number=number,
-        version=f"v{number}-{options.strategy}",
         trigger=why,
-        strategy=options.strategy,
-        options=options.model_dump(),
         seed=round_seed(project_id, number),
+        **_choice(number, options),
     )
+
+
+def _choice(number: int, options: ProjectOptions) -> dict[str, Any]:
+    """What a round of this number is recorded as choosing by."""
+    strategy = options.strategy
+    return {"version": f"v{number}-{strategy}", "strategy": strategy, "options": options.model_dump()}
 
 
 def round_seed(project_id: int, number: int) -> int:

@@ -19,7 +19,7 @@ from backend.rounds.measures import Tally
 from backend.rounds.options import ProjectOptions
 from backend.settings import Settings
 from backend.store import Store, faults, notes, open_store
-from backend.store.tables import Project
+from backend.store.tables import Project, Round
 from backend.store.vectors import VectorStore
 
 if TYPE_CHECKING:
@@ -130,9 +130,9 @@ def services_in_time(settings: Settings) -> Services:
             pause = min(2 * pause, LONGEST_STORE_PAUSE)
 
 
-def options_of(project: Project) -> ProjectOptions:
-    """The options of a project, defaults filled in."""
-    return ProjectOptions(**project.options)
+def options_of(whose: Project | Round) -> ProjectOptions:
+    """The options of a project, or those that a round chooses by, defaults filled in."""
+    return ProjectOptions(**whose.options)
 
 
 def schema_of(project: Project) -> TaskSchema:

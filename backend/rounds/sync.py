@@ -17,10 +17,11 @@ from backend.errors import LabelConfigUnsupported
 from backend.labelstudio.annotations import parse_time, read_answer, resolve_label
 from backend.labelstudio.records import ProjectInfo, TaskSnapshot
 from backend.labelstudio.schema import TaskSchema
+from backend.rounds.connecting import form_note
 from backend.rounds.options import suited_options
 from backend.rounds.pairing import reading as pairing
 from backend.rounds.services import Services, options_of
-from backend.store import projects, tasks
+from backend.store import notes, projects, rounds, tasks
 from backend.store.tables import Project
 
 log = logging.getLogger(__name__)
@@ -79,8 +80,9 @@ def sync_project(
     fields["schema_hash"] = schema.config_hash
     if report.full:
         fields["reconciled_at"] = now
-    if changed and project.version and not in_round:
-        # Before the hash, so that it is never forgotten.
+    known_before = bool(project.version or project.schema_hash)
+    if changed and known_before and not in_round and rounds.is_choosing_or_in_force(services.store, project_id):
+        # Before the hash, so that it is never forgotten. A round that is open may have read the old label config.
         projects.request_round(services.store, project_id, "the label config changed", at_once=True)
     projects.finish_sync(services.store, project, fields)
     if report.tasks or report.labels or report.deleted:
@@ -101,6 +103,8 @@ def _schema(services: Services, project: Project, info: ProjectInfo) -> TaskSche
         if suited != options_of(project):
             log.warning("project %s: the label config cannot use its options; now %s", project.id, suited)
             projects.remember(services.store, project.id, options=suited.model_dump())
+            # Label Studio's form still shows the old ones. Telling it takes seconds at worst, which a round has not.
+            notes.write(services.store, form_note(project.id), {"behind": True})
     return schema
 
 

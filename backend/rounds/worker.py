@@ -30,7 +30,7 @@ from backend.errors import (
 )
 from backend.labelstudio.project_setup import remove_automatic_webhook
 from backend.rounds import measures
-from backend.rounds.connecting import attach_if_new
+from backend.rounds.connecting import attach_if_new, show_options
 from backend.rounds.embedding import embed_chunk, stand_still, waiting
 from backend.rounds.hangup import end_on_hangup
 from backend.rounds.job_queue import OneLine, in_words, open_queue
@@ -159,6 +159,7 @@ class Worker:
         self._label_studio_answers = True
         projects.record_look(self.services.store, project_id)
         request_if_due(self.services, project_id)
+        show_options(self.services, project_id)
         if uncleared(self.services, project_id):
             # Not here: a Label Studio that does not get through with deleting must not keep answers waiting.
             self._trimmed.pop(project_id, None)

@@ -93,7 +93,8 @@ def by_round(store: Store, project: Project) -> list[ControlRound]:
                 labels=int(counts.get("labels", 0)),
                 answers=answers[round_id],
                 right=right[round_id],
-                prefilled=bool(options.get("prelabel")),
+                # Rounds of earlier versions noted what was asked for only.
+                prefilled=bool(counts.get("prefilled", options.get("prelabel"))),
             )
             for round_id, number, version, counts, options in session.execute(published)
             if answers[round_id]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
-from sqlalchemy import Update, delete, func, select, update
+from sqlalchemy import Update, delete, func, or_, select, update
 
 from backend.store import faults, projects
 from backend.store.control_sample import forgetting_unanswered
@@ -62,6 +62,15 @@ def start(
         session.execute(mine.values(round_number=number))
         session.execute(mine.where(Project.round_requested == trigger).values(round_requested=""))
     return opened
+
+
+def choose_by(store: Store, opened: Round, *, version: str, strategy: str, options: dict[str, Any]) -> None:
+    """Note what a round chooses by, where that changed after it was opened; nothing of it is in Label Studio yet."""
+    changes = {"version": version, "strategy": strategy, "options": options}
+    with store.statement() as session:
+        session.execute(update(Round).where(Round.id == opened.id, Round.status == "running").values(**changes))
+    for name, value in changes.items():
+        setattr(opened, name, value)
 
 
 def reach(store: Store, round_id: int, step: str, **fields: Any) -> None:
@@ -137,6 +146,14 @@ def in_force(store: Store, project: Project) -> Round | None:
         return None
     with store.reading() as session:
         return session.scalar(select(Round).where(Round.project_id == project.id, Round.version == project.version))
+
+
+def is_choosing_or_in_force(store: Store, project_id: int) -> bool:
+    """Whether a queue is in force, or a round is open that may have begun to choose one."""
+    in_force = select(Project.id).where(Project.id == project_id, Project.version != "")
+    opened = select(Round.id).where(Round.project_id == project_id, Round.status == "running")
+    with store.reading() as session:
+        return bool(session.scalar(select(or_(in_force.exists(), opened.exists()))))
 
 
 def of_project(store: Store, project_id: int, *statuses: str, limit: int = 1000) -> list[Round]:

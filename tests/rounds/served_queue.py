@@ -53,6 +53,9 @@ class ServedQueue(LabelStudioOf):
     def write_field(self, project_id: int, task_ids: Iterable[int], key: str, value: str) -> None:
         """Reasons are nobody's business here."""
 
+    def update_project(self, project_id: int, **fields: Any) -> None:
+        """What annotators are shown beside the queue is nobody's business here either."""
+
     def webhooks(self, project_id: int) -> list[Any]:
         return []
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from backend.errors import LabelStudioUnreachable
+from backend.errors import LabelModelUnsuited, LabelStudioUnreachable
 from backend.labelstudio.records import ProjectInfo, TaskSnapshot
 from backend.labelstudio.schema import TaskSchema
+from backend.rounds import label_models
 from backend.rounds.answering import Answerer
 from backend.rounds.embedding import embed_chunk
 from backend.rounds.fitting import fit_head, load_arrays
@@ -162,6 +163,30 @@ def test_options_that_the_new_config_cannot_use_go_and_the_others_stay(
     suited = suited_options(chosen, schema)
     assert (suited.strategy, suited.batch_size) == (strategy, 7)
     assert change_options(suited.model_dump(), {}, schema) == suited
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"strategy": "margin", "label_model": "one_coin", "opinions": 4}, {"strategy": "margin", "opinions": 4}),
+        ({"strategy": "margin", "balance": "pcb"}, {"strategy": "margin"}),
+        ({"strategy": "margin", "balance": "tail_first"}, {"strategy": "margin", "balance": "tail_first"}),
+        ({"strategy": "dropquery", "balance": "pcb", "refresh_hours": 3}, {"refresh_hours": 3}),
+    ],
+)
+def test_whatever_the_new_config_can_use_stays(options: dict[str, Any], kept: dict[str, Any]) -> None:
+    chosen = change_options({}, options, TaskSchema.from_label_config(config("A", "B", "C"))).model_dump()
+    several = TaskSchema.from_label_config(config("A", "B", "C", choice="multiple"))
+    assert suited_options(chosen, several).model_dump(exclude_defaults=True) == kept
+
+
+def test_a_package_that_is_missing_here_takes_no_option_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = change_options({}, {"label_model": "one_coin"}, TaskSchema.from_label_config(config("A", "B")))
+    monkeypatch.setattr(label_models, "find_spec", lambda name: None)
+    other = TaskSchema.from_label_config(config("A", "C"))
+    assert suited_options(chosen.model_dump(), other) == chosen
+    with pytest.raises(LabelModelUnsuited, match="pip install"):
+        change_options(chosen.model_dump(), {}, other)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, progress: Progress) -> None:
     """Everything between the sync of a round and its end."""
     store, project_id = services.store, opened.project_id
-    options = options_of(projects.get(store, project_id))
+    options = options_of(opened)
     # Counted before they are read: what is embedded or answered in between is news to the next round at worst.
     embedded = sum(there.embedded for there in catalogue.held(store, project_id, services.encoder_id).values())
     answers = pair_queries.digest(store, project_id)
@@ -90,7 +90,7 @@ def _choose_of_pools(
     Rests are counted in rounds, and without a question no round would follow. The longest ones stay: an item that
     annotators could not tell anything of time and again would be asked about for ever.
     """
-    options = options_of(projects.get(services.store, opened.project_id))
+    options = options_of(opened)
     count = max(0, options.batch_size - unfinished)
     ends = sorted({end for end in settled.rests.values() if end <= opened.number + LONGEST_REST})
     for number in [opened.number, *ends]:
@@ -118,7 +118,7 @@ def _choose_of_buffer(
     them.
     """
     store, project_id = services.store, opened.project_id
-    options = options_of(projects.get(store, project_id))
+    options = options_of(opened)
     waiting = {int(n) for m in MODALITIES for n in arrays.numbers[m][arrays.states[m] == WAITING]}
     full = len(waiting) >= options.stream_buffer and not unfinished
     count = max(0, options.batch_size - unfinished)
@@ -142,7 +142,7 @@ def _choose_of_stream(
 ) -> int:
     """Judge what arrived and note the questions of it; tells how many items are left waiting."""
     store, project_id = services.store, opened.project_id
-    options, note = options_of(projects.get(store, project_id)), f"stream {project_id}"
+    options, note = options_of(opened), f"stream {project_id}"
     stored = notes.read(store, note)
     arrival = judge_arrivals(arrays, head, settled, asked, options, schema.directions, opened.seed, stored)
     note_questions(services, opened, arrival.choice.questions)
