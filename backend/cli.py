@@ -142,8 +142,10 @@ def project_detach(project: ProjectOption) -> None:
     """Give sampling, version, webhooks and fields back as they were."""
     from backend.rounds.connecting import detach_project
 
-    detach_project(open_services(), project)
-    typer.echo(f"project {project} is detached and as it was before")
+    if detach_project(open_services(), project):
+        typer.echo(f"project {project} is detached and as it was before")
+    else:
+        typer.echo(f"project {project} is forgotten; the one at LABEL_STUDIO_URL is another, and was left alone")
 
 
 @project_app.command("options")

@@ -156,6 +156,10 @@ class ProjectUnknown(MmalError):
     """The project was never connected to this backend."""
 
 
+class ProjectOfAnother(MmalError):
+    """The project of this number is not the one that was attached: it is in another Label Studio."""
+
+
 class JobMessageInvalid(MmalError):
     """What lies in the job queue is no job of ours."""
 

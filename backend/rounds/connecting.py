@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from backend.errors import ConfigurationError, ForeignPredictions, MmalError
+from backend.errors import ConfigurationError, ForeignPredictions, MmalError, ProjectOfAnother
 from backend.labelstudio import project_setup
 from backend.labelstudio.schema import REASON_KEY, TaskSchema
+from backend.rounds import origin
 from backend.rounds.opinions import withdraw_opinions
 from backend.rounds.options import ProjectOptions, change_options, parse_extra_params
 from backend.rounds.publishing import live_version
 from backend.rounds.services import Services, options_of, schema_of
-from backend.store import leases, notes, projects, rounds, tasks
+from backend.store import leases, notes, origins, projects, rounds, tasks
 from backend.store.tables import Project
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ QUEUE_OPTIONS = (
     "label_model",
     "opinions",
 )
+
+DETACHED: Mapping[str, Any] = {"state": "detached", "original": {}, "extra_params_seen": ""}
 
 
 def connect(services: Services, project_id: int, label_config: str, extra_params: Any) -> Project:
@@ -134,6 +137,7 @@ def show_options(services: Services, project_id: int) -> None:
 
 def _tell_label_studio(services: Services, project_id: int, options: ProjectOptions) -> None:
     try:
+        origin.confirm(services, project_id)
         connected = project_setup.connection(services.label_studio, project_id, services.settings.backend_url)
         if connected is not None:
             services.label_studio.update_backend(connected, options=shown_options(options))
@@ -156,6 +160,8 @@ def attach_project(services: Services, project_id: int, *, take_over: bool = Fal
     ------
     ForeignPredictions
         The project has predictions of others and `take_over` is not set; nothing was changed there.
+    ProjectOfAnother
+        It is attached, and in another Label Studio.
     LabelConfigUnsupported, LabelStudioError
     """
     with _alone(services, f"attach {project_id}"):
@@ -194,6 +200,14 @@ def _attach(services: Services, project_id: int, take_over: bool) -> Project:
             options=change_options({}, {}, schema).model_dump(),
             state="new",
         )
+    if project.state == "attached":
+        origin.compare(services, info)
+    elif origins.find(store, project_id) != origin.origin_of(services, info):
+        # Not attached at the moment, so it may be another project from now on. What is known of the old one's tasks
+        # is compared with all of this one's.
+        project = projects.remember(store, project_id, watermark="", schema_hash="")
+        origins.note(store, project_id, origin.origin_of(services, info))
+    origin.accept(services, project_id)
     if not take_over and not project.original:
         try:
             project_setup.refuse_foreign_predictions(client, project_id, our_versions(services, project_id))
@@ -218,10 +232,23 @@ def _attach(services: Services, project_id: int, take_over: bool) -> Project:
     return projects.remember(store, project_id, state="attached", problem="", title=info.title)
 
 
-def detach_project(services: Services, project_id: int) -> None:
-    """Give the project back as it was before it was attached; only versions of ours are deleted."""
+def detach_project(services: Services, project_id: int) -> bool:
+    """Give the project back as it was before it was attached; only versions of ours are deleted.
+
+    Returns
+    -------
+    bool
+        False where the project of this number is another's by now: that is left alone, and ours forgotten.
+    """
     with _alone(services, f"attach {project_id}"), _alone(services, f"round {project_id}"):
+        projects.get(services.store, project_id)
+        try:
+            origin.confirm(services, project_id)
+        except ProjectOfAnother:
+            projects.remember(services.store, project_id, round_requested="", version="", problem="", **DETACHED)
+            return False
         _detach(services, project_id)
+        return True
 
 
 def _detach(services: Services, project_id: int) -> None:
@@ -236,7 +263,7 @@ def _detach(services: Services, project_id: int) -> None:
     project_setup.detach(
         client, project_id, services.settings.backend_url, project.original, our_versions(services, project_id)
     )
-    projects.remember(store, project_id, state="detached", original={}, extra_params_seen="")
+    projects.remember(store, project_id, **DETACHED)
 
 
 def our_versions(services: Services, project_id: int) -> set[str]:

@@ -5,8 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
-from backend.errors import ConfigurationError, MmalError, QueueAddressInvalid, QueueUnreachable, StoreError
+from backend.errors import (
+    ConfigurationError,
+    LabelStudioError,
+    MmalError,
+    ProjectOfAnother,
+    QueueAddressInvalid,
+    QueueUnreachable,
+    StoreError,
+)
 from backend.labelstudio.project_check import Finding, check_project
+from backend.rounds import origin
 from backend.rounds.job_queue import in_words, open_queue
 from backend.rounds.messages import JsonSerializer
 from backend.rounds.services import Services, options_of
@@ -86,6 +95,13 @@ def _project(services: Services, project: Project) -> Iterator[Finding]:
     if project.state == "refused":
         yield Finding(False, "state", project.problem, f"mmal project attach --project {project.id} --take-over")
         return
+    try:
+        origin.compare(services, services.label_studio.project(project.id))
+    except ProjectOfAnother as error:
+        yield Finding(False, "Label Studio", "another than the one this project was attached in", str(error))
+        return
+    except LabelStudioError:
+        pass  # check_project says so
     if project.problem:
         yield Finding(False, "label config", project.problem, "Change it in Label Studio under Labeling Interface")
     yield from check_project(

@@ -41,6 +41,9 @@ class Services:
             os.environ["OMP_NUM_THREADS"] = str(settings.torch_threads)
         self.store: Store = open_store(settings)
         self.tally = Tally(self.store)
+        # Asked once a process: LABEL_STUDIO_URL stays what it is. Number -> why it is another's.
+        self.own_projects: set[int] = set()
+        self.others_projects: dict[int, str] = {}
         self._encoder_lock = threading.Lock()
         self._encoder: Encoder | None = None
 

@@ -17,6 +17,7 @@ from backend.errors import LabelConfigUnsupported
 from backend.labelstudio.annotations import parse_time, read_answer, resolve_label
 from backend.labelstudio.records import ProjectInfo, TaskSnapshot
 from backend.labelstudio.schema import TaskSchema
+from backend.rounds import origin
 from backend.rounds.connecting import form_note
 from backend.rounds.options import suited_options
 from backend.rounds.pairing import reading as pairing
@@ -58,10 +59,11 @@ def sync_project(
 
     Raises
     ------
-    LabelStudioError, LabelConfigUnsupported
+    LabelStudioError, LabelConfigUnsupported, ProjectOfAnother
     """
     project = projects.get(services.store, project_id)
     info = services.label_studio.project(project_id)
+    origin.compare(services, info)
     # Label Studio's clock before anything is read: what changes from here on is found by the next look.
     mark = services.label_studio.server_time()
     schema = _schema(services, project, info)

@@ -20,6 +20,8 @@ from huey.consumer import Consumer
 
 from backend import logs
 from backend.errors import (
+    ConfigurationError,
+    LabelStudioError,
     LabelStudioUnreachable,
     LeaseLost,
     MmalError,
@@ -29,7 +31,7 @@ from backend.errors import (
     TokenRefused,
 )
 from backend.labelstudio.project_setup import remove_automatic_webhook
-from backend.rounds import measures
+from backend.rounds import measures, origin
 from backend.rounds.connecting import attach_if_new, show_options
 from backend.rounds.embedding import embed_chunk, stand_still, waiting
 from backend.rounds.hangup import end_on_hangup
@@ -269,10 +271,12 @@ class Worker:
         now = self.services.store.clock()
         if project.state == "new":
             return ["attach"] if now >= project.round_not_before else []
-        wanted = []
+        wanted: list[str] = []
         patience = BETWEEN_LOOKS if project.id in self._hinted else options_of(project).poll_seconds
         if now - project.synced_at >= patience:
             wanted.append(projects.LOOK)
+        if project.id in self.services.others_projects:
+            return wanted
         if project.round_requested and now >= project.round_not_before:
             wanted.append("round")
         if waiting(self.services, project.id):
@@ -307,11 +311,23 @@ class Worker:
     def _attempt(self, job: str, function: Callable[[int], None], project_id: int) -> None:
         started = time.monotonic()
         try:
+            self._confirm(job, project_id)
             function(project_id)
         except Exception as error:
             self._note(job, project_id, error)
         finally:
             self.services.tally.observe(measures.JOB_SECONDS, job, seconds=time.monotonic() - started)
+
+    def _confirm(self, job: str, project_id: int) -> None:
+        """Do nothing with a project of another Label Studio. A look and attaching ask themselves."""
+        if job in (projects.LOOK, "attach"):
+            return
+        try:
+            origin.confirm(self.services, project_id)
+        except (LabelStudioError, ConfigurationError):
+            # While nobody can tell, what is known is embedded.
+            if job != "embed":
+                raise
 
     def _note(self, job: str, project_id: int, error: Exception) -> None:
         if isinstance(error, MmalError):
