@@ -299,6 +299,18 @@ def _is_unanswered(error: Exception) -> bool:
     return ill or isinstance(error, (LabelStudioUnreachable, TokenRefused))
 
 
+def _is_serving(services: Services, opened: Round) -> bool:
+    """The call that switches took effect, whatever Label Studio answered to it, and the store does not know yet."""
+    now = rounds.get(services.store, opened.id)
+    if now is None or now.status != "running" or now.step not in ("explained", "switched"):
+        return False
+    try:
+        return services.label_studio.project(opened.project_id).model_version == opened.version
+    except MmalError:
+        # `recover` finds it out.
+        return False
+
+
 def _fail(services: Services, project_id: int, opened: Round | None, why: str, error: Exception) -> None:
     text = f"{type(error).__name__}: {error}"
     log.error("project %s: round failed: %s", project_id, text)
@@ -306,7 +318,10 @@ def _fail(services: Services, project_id: int, opened: Round | None, why: str, e
     longest = projects.LONGEST_BACKOFF_UNANSWERED if _is_unanswered(error) else projects.LONGEST_BACKOFF
     if opened is None:
         projects.record_failure(services.store, project_id, text, pause=True, longest=longest, ask_again=why)
-    elif not rounds.give_up(services.store, opened, "failed", text, longest=longest):
+        return
+    if _is_serving(services, opened):
+        rounds.put_in_force(services.store, opened)
+    if not rounds.give_up(services.store, opened, "failed", text, longest=longest):
         ended = rounds.get(services.store, opened.id)
         if ended is not None and ended.status == "published":
             # What it was to answer is answered. What it did not clear away goes with the next `recover`.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from backend.errors import LabelStudioUnreachable
 from backend.rounds.pipeline import recover, uncleared
 from backend.rounds.services import Services
 from backend.rounds.worker import Worker
@@ -52,6 +53,21 @@ def test_what_fails_after_the_switch_makes_no_failed_round_and_asks_for_no_other
     assert (project.version, project.round_requested, project.failures) == ("v2-auto", "", 0)
     assert project.round_not_before == 0.0
     assert "deleting v1-auto took too long" in project.last_error
+
+
+def test_a_switch_that_took_effect_though_its_answer_was_lost_is_no_failed_round(
+    services: Services, label_studio: ServedQueue
+) -> None:
+    def switch_and_time_out(project_id: int, version: str) -> None:
+        label_studio.serving = version
+        raise LabelStudioUnreachable("no answer within 60 s")
+
+    label_studio.__dict__["set_model_version"] = switch_and_time_out
+    round_for(services, "Start Training was pressed")
+    project = projects.get(services.store, 1)
+    assert statuses(services)["v2-auto"] == "published"
+    assert (project.version, project.round_requested, project.failures) == ("v2-auto", "", 0)
+    assert "no answer within 60 s" in project.last_error
 
 
 def test_what_a_round_could_not_clear_away_goes_soon_after_the_next_look(
