@@ -162,7 +162,8 @@ class Worker:
         projects.record_look(self.services.store, project_id)
         request_if_due(self.services, project_id)
         show_options(self.services, project_id)
-        if uncleared(self.services, project_id):
+        store, seconds = self.services.store, self.services.settings.lease_seconds
+        if not leases.holder_of(store, f"round {project_id}", seconds) and uncleared(self.services, project_id):
             # Not here: a Label Studio that does not get through with deleting must not keep answers waiting.
             self._trimmed.pop(project_id, None)
 
