@@ -28,6 +28,7 @@ from backend.rounds import measures
 from backend.rounds.services import Services
 from backend.settings import Settings
 from backend.store import catalogue, notes, pauses, projects, tasks
+from backend.store.encoder_queue import DEFERRED
 from backend.store.tables import CatalogueItem, Task
 from backend.store.vectors import VectorStore
 
@@ -84,7 +85,7 @@ def _embed_tasks(services: Services, project_id: int, batch: Sequence[Task]) -> 
     texts = _embed_texts(services, vectors, [Content(t.task_id, t.text) for t in batch if t.text])
     none = Outcome()
     rows = [_row(t, encoder.id, images.get(t.task_id, none), texts.get(t.task_id, none)) for t in batch]
-    _pause(services, project_id, list(images.values()), retried=batch[0].embed_order >= tasks.DEFERRED)
+    _pause(services, project_id, list(images.values()), retried=batch[0].embed_order >= DEFERRED)
     tasks.embedded(services.store, project_id, rows)
     done = sum("embedded_with" in row for row in rows)
     _note_progress(services, project_id, done, time.monotonic() - started)
@@ -98,7 +99,7 @@ def _row(task: Task, encoder_id: str, image: Outcome, text: Outcome) -> dict[str
         "text": task.text,
         "image_problem": image.problem,
         "text_problem": text.problem,
-        "embed_order": random.random() + tasks.DEFERRED * image.transient,
+        "embed_order": random.random() + DEFERRED * image.transient,
     }
     if image.transient and not text.digest:
         return row  # without any vector it would be drawn blindly: it waits for its image
@@ -113,7 +114,7 @@ def _embed_items(services: Services, project_id: int, batch: Sequence[CatalogueI
     encoder, vectors = _encoder(services)
     of = {m: [Content(item.number, item.content) for item in batch if item.modality == m] for m in ("image", "text")}
     found = _embed_images(services, vectors, of["image"]) | _embed_texts(services, vectors, of["text"])
-    _pause(services, project_id, list(found.values()), retried=batch[0].embed_order >= tasks.DEFERRED)
+    _pause(services, project_id, list(found.values()), retried=batch[0].embed_order >= DEFERRED)
     outcomes = {item.number: (item.content, found[item.number]) for item in batch}
     catalogue.embedded(
         services.store,
@@ -124,7 +125,7 @@ def _embed_items(services: Services, project_id: int, batch: Sequence[CatalogueI
     catalogue.defer(
         services.store, project_id, {n: (content, o.problem) for n, (content, o) in outcomes.items() if o.transient}
     )
-    back = sum(bool(i.problem and found[i.number].digest) for i in batch if i.embed_order < tasks.DEFERRED)
+    back = sum(bool(i.problem and found[i.number].digest) for i in batch if i.embed_order < DEFERRED)
     if back:
         # Embedded before, if without a vector, they are no news to a project that came to rest for want of them.
         projects.request_round(services.store, project_id, f"{back} items that could not be read are back")
@@ -158,14 +159,13 @@ def _pause(services: Services, project_id: int, outcomes: Sequence[Outcome], *, 
         )
 
 
-def progress(services: Services, project_id: int) -> dict[str, float]:
-    """Tasks embedded and in all, and the seconds the rest will take at the recent pace (0 when unknown)."""
-    store, encoder = services.store, services.encoder_id
-    counts = tasks.counts(store, project_id, encoder)
+def seconds_left(services: Services, project_id: int, counts: tasks.Counts) -> float:
+    """How long the tasks without vectors will take at the recent pace; 0 when there are none or it is unknown."""
+    store = services.store
     pace = float(notes.read(store, f"embedding {project_id}").get("per_second", 0.0))
     left = counts.live - counts.embedded
-    left = left and left - tasks.waiting_for_images(store, project_id, encoder)
-    return {"embedded": counts.embedded, "total": counts.live, "seconds_left": left / pace if pace and left else 0.0}
+    left = left and left - tasks.waiting_for_images(store, project_id, services.encoder_id)
+    return left / pace if pace else 0.0
 
 
 def _note_progress(services: Services, project_id: int, count: int, seconds: float) -> None:

@@ -11,7 +11,7 @@ from backend.labelstudio.schema import TaskSchema
 from backend.rounds.accuracy import Accuracy, measure_accuracy
 from backend.rounds.agreement import Agreement, measure_agreement
 from backend.rounds.deciding import answers_of_several
-from backend.rounds.embedding import progress
+from backend.rounds.embedding import seconds_left
 from backend.rounds.opinions import opinions_waiting
 from backend.rounds.services import Services, schema_of
 from backend.store import catalogue, control_sample, leases, pauses, rounds, tasks
@@ -105,8 +105,8 @@ def project_status(services: Services, project: Project, *, with_agreement: bool
         batch_size=int(in_force.counts.get("batch", 0)) if in_force else 0,
         tasks=counts.live,
         embedded=counts.embedded,
-        embedding_seconds_left=progress(services, project.id)["seconds_left"],
-        unreadable_media=counts.problems,
+        embedding_seconds_left=seconds_left(services, project.id, counts),
+        unreadable_media=tasks.count_unreadable(store, project.id),
         labels=labels,
         unfitted_labels=max(0, counts.labels - fitted),
         unsynced_answers=project.unsynced_answers,

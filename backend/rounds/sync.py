@@ -164,18 +164,15 @@ def _compare_counts(
 ) -> None:
     """Where the totals differ something was missed, a deletion most likely: look at everything of that kind."""
     client, store = services.label_studio, services.store
-    known = tasks.counts(store, project_id, services.encoder_id)
-    if known.live != info.task_number:
-        ours, theirs = tasks.live_ids(store, project_id), client.task_ids(project_id)
-        report.deleted += _drop(services, project_id, schema, ours - theirs)
-        missing = client.tasks_with_annotations(project_id, theirs - ours).values()
+    if tasks.counts(store, project_id, services.encoder_id).live != info.task_number:
+        known, there = tasks.live_ids(store, project_id), client.task_ids(project_id)
+        report.deleted += _drop(services, project_id, schema, known - there)
+        missing = client.tasks_with_annotations(project_id, there - known).values()
         report.tasks += _remember(services, project_id, schema, missing)
         report.labels += _label(services, project_id, schema, missing)
-        known = tasks.counts(store, project_id, services.encoder_id)
-    ours_theirs = (
-        f"{known.answers} {known.cancelled} {info.total_annotations_number} {info.skipped_annotations_number}"
-    )
-    differs = (known.answers, known.cancelled) != (info.total_annotations_number, info.skipped_annotations_number)
+    ours = tasks.count_answers(store, project_id)
+    theirs = info.total_annotations_number, info.skipped_annotations_number
+    differs, ours_theirs = ours != theirs, " ".join(map(str, ours + theirs))
     # Somebody may have answered between the two readings. A difference that stays the same over two polls is real.
     if differs and projects.get(store, project_id).answers_compared == ours_theirs and not report.full:
         _read_all_answers(services, project_id, schema, report)
@@ -183,7 +180,7 @@ def _compare_counts(
         store,
         project_id,
         answers_compared=ours_theirs if differs else "",
-        unsynced_answers=abs(info.total_annotations_number - known.answers),
+        unsynced_answers=abs(theirs[0] - ours[0]),
     )
 
 

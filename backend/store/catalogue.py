@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import and_, case, func, select, update
 
-from backend.store import pair_queries
+from backend.store import encoder_queue, pair_queries
 from backend.store.database import Store
+from backend.store.encoder_queue import DEFERRED
 from backend.store.engines import without_nul
-from backend.store.tables import CatalogueItem, Vector
-from backend.store.tasks import CHUNK, DEFERRED
+from backend.store.tables import ITEM_UNREADABLE, CatalogueItem, Vector
+from backend.store.tasks import CHUNK
 
 # States of items that may be asked about or offered; a dropped one matters only as part of a pair.
 LIVE = ("pool", "buffer", "judged")
@@ -117,7 +118,7 @@ def problems(store: Store, project_id: int) -> list[tuple[str, str]]:
     """(id, why) of every item that could not be read."""
     query = (
         select(CatalogueItem.item_id, CatalogueItem.problem)
-        .where(CatalogueItem.project_id == project_id, CatalogueItem.problem != "")
+        .where(CatalogueItem.project_id == project_id, ITEM_UNREADABLE)
         .order_by(CatalogueItem.number)
     )
     with store.reading() as session:
@@ -221,32 +222,19 @@ def vector_rows(store: Store, project_id: int, encoder_id: str, dropped: Iterabl
 
 
 def to_embed(store: Store, project_id: int, encoder_id: str, limit: int) -> list[CatalogueItem]:
-    """The next items without vectors, in the order of a uniform draw."""
-    with store.reading() as session:
-        return list(
-            session.scalars(
-                select(CatalogueItem)
-                .where(CatalogueItem.project_id == project_id, CatalogueItem.embedded_with != encoder_id)
-                .where(CatalogueItem.embed_order < DEFERRED)
-                .order_by(CatalogueItem.embed_order)
-                .limit(limit)
-            )
-        )
+    """The next items for the encoder, in the order of a uniform draw."""
+    return encoder_queue.next_rows(store, CatalogueItem, project_id, encoder_id, limit)
 
 
 def deferred(store: Store, project_id: int, limit: int) -> list[CatalogueItem]:
     """A random few of the images that could not be had for now."""
-    query = select(CatalogueItem).where(CatalogueItem.project_id == project_id, CatalogueItem.embed_order >= DEFERRED)
-    with store.reading() as session:
-        return list(session.scalars(query.order_by(CatalogueItem.embed_order).limit(limit)))
+    return encoder_queue.deferred_rows(store, CatalogueItem, project_id, limit)
 
 
 def waiting_for_images(store: Store, project_id: int, encoder_id: str, *states: str) -> int:
     """How many items, of all or of these states, have no vector because they could not be had for now."""
-    waiting = (CatalogueItem.embedded_with != encoder_id, CatalogueItem.embed_order >= DEFERRED)
-    query = select(func.count()).where(CatalogueItem.project_id == project_id, *waiting)
-    with store.reading() as session:
-        return session.scalar(query.where(CatalogueItem.state.in_(states)) if states else query) or 0
+    of = [CatalogueItem.state.in_(states)] if states else []
+    return encoder_queue.count_deferred(store, CatalogueItem, project_id, *of, without_vectors_of=encoder_id)
 
 
 def defer(store: Store, project_id: int, problems: Mapping[int, tuple[str, str]]) -> None:
@@ -255,7 +243,7 @@ def defer(store: Store, project_id: int, problems: Mapping[int, tuple[str, str]]
         for number, (content, problem) in problems.items():
             session.execute(
                 _unchanged(project_id, number, content).values(
-                    problem=problem, embed_order=DEFERRED + random.random()
+                    problem=problem, embed_order=DEFERRED + random.random(), embed_again=False
                 )
             )
 
@@ -272,7 +260,11 @@ def embedded(store: Store, project_id: int, encoder_id: str, outcomes: Mapping[i
         for number, (content, digest, problem) in outcomes.items():
             session.execute(
                 _unchanged(project_id, number, content).values(
-                    embedded_with=encoder_id, content_hash=digest, problem=problem, embed_order=random.random()
+                    embedded_with=encoder_id,
+                    content_hash=digest,
+                    problem=problem,
+                    embed_order=random.random(),
+                    embed_again=False,
                 )
             )
 
@@ -283,13 +275,7 @@ def retry_problems(store: Store, project_id: int) -> int:
     Items whose question could not be shown may be asked about again.
     """
     pair_queries.reopen_unshown(store, project_id)
-    with store.writing(project_id) as session:
-        result = session.execute(
-            update(CatalogueItem)
-            .where(CatalogueItem.project_id == project_id, CatalogueItem.problem != "")
-            .values(embedded_with="")
-        )
-        return int(result.rowcount)  # type: ignore[attr-defined]
+    return encoder_queue.try_again(store, CatalogueItem, project_id)
 
 
 def set_state(store: Store, project_id: int, numbers: Iterable[int], state: str) -> None:
@@ -329,7 +315,7 @@ def counts(store: Store, project_id: int, encoder_id: str) -> dict[str, dict[str
             of_modality["embedded"] = of_modality.get("embedded", 0) + there.embedded
     query = (
         select(CatalogueItem.modality, func.count())
-        .where(CatalogueItem.project_id == project_id, CatalogueItem.problem != "")
+        .where(CatalogueItem.project_id == project_id, ITEM_UNREADABLE)
         .group_by(CatalogueItem.modality)
     )
     with store.reading() as session:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKeyConstraint, Index, Integer, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ColumnElement,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    String,
+    Text,
+    false,
+    literal_column,
+    or_,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 # SQLite only counts rows up by itself for a column that is exactly INTEGER.
@@ -51,6 +64,7 @@ class Task(Base):
     ``image`` and ``text`` are the inputs; ``*_hash`` is the key of their vector, empty until it is embedded
     or when the modality is absent, in which case ``*_problem`` says why.
     ``embed_order`` is a uniform draw, so that what is embedded at any moment is a random sample of the pool.
+    ``embed_again``: it could not be read and is to be tried again; until then it counts with what it has.
     ``overlap_asked``: how many annotators Label Studio was asked to give the task to, 0 where nobody asked;
     ``overlap_before``: what that was before we raised it, 0 where we did not.
     """
@@ -73,10 +87,23 @@ class Task(Base):
     overlap_asked: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     overlap_before: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     deleted: Mapped[bool] = mapped_column(default=False)
+    embed_again: Mapped[bool] = mapped_column(default=False, server_default=false())
     __table_args__ = (
-        Index("tasks_to_embed", "project_id", "embedded_with", "embed_order"),
-        Index("tasks_by_label", "project_id", "deleted", "label_kind"),
+        Index("tasks_to_embed", "project_id", "deleted", "embedded_with", "embed_order"),
+        # All that `tasks.counts` reads, after every look and every embedded chunk: the rows hold texts and pictures.
+        Index("tasks_by_label", "project_id", "deleted", "label_kind", "embedded_with", "restored"),
     )
+
+
+# Written out: a database uses an index of some rows only where it finds its condition in the query, word by word.
+_EMPTY: ColumnElement[str] = literal_column("''")
+TASK_UNREADABLE = or_(Task.image_problem != _EMPTY, Task.text_problem != _EMPTY)
+Index(
+    "tasks_unreadable",
+    *(Task.project_id, Task.deleted, Task.embed_again, Task.embed_order),
+    sqlite_where=TASK_UNREADABLE,
+    postgresql_where=TASK_UNREADABLE,
+)
 
 
 class AnswerRow(Base):
@@ -93,7 +120,10 @@ class AnswerRow(Base):
     was_cancelled: Mapped[bool] = mapped_column(default=False)
     ground_truth: Mapped[bool] = mapped_column(default=False)
     problem: Mapped[str] = mapped_column(Text, default="")
-    __table_args__ = (Index("answers_by_task", "project_id", "task_id"),)
+    __table_args__ = (
+        Index("answers_by_task", "project_id", "task_id"),
+        Index("answers_by_kind", "project_id", "was_cancelled"),
+    )
 
 
 class Vector(Base):
@@ -111,7 +141,7 @@ class CatalogueItem(Base):
 
     ``content`` is the address of the image or the text itself; ``state``: "pool" may be asked about and offered,
     "buffer" waits in a stream, "judged" did and stays on offer, "dropped" is neither, but a pair it is part of
-    stays. ``written``: the key of the query whose answer is this text, else empty.
+    stays. ``written``: the key of the query whose answer is this text, else empty. ``embed_again`` as of tasks.
     """
 
     __tablename__ = "catalogue"
@@ -127,12 +157,22 @@ class CatalogueItem(Base):
     state: Mapped[str] = mapped_column(String(8), default="pool")
     written: Mapped[str] = mapped_column(String(160), default="")
     added_at: Mapped[float] = mapped_column(Float, default=0.0)
+    embed_again: Mapped[bool] = mapped_column(default=False, server_default=false())
     __table_args__ = (
         Index("catalogue_by_id", "project_id", "item_id", unique=True),
         Index("catalogue_to_embed", "project_id", "embedded_with", "embed_order"),
         # Counted after every look at Label Studio: without it SQLite walks through the pictures inside the contents.
         Index("catalogue_by_state", "project_id", "state", "modality", "embedded_with"),
     )
+
+
+ITEM_UNREADABLE = CatalogueItem.problem != _EMPTY
+Index(
+    "catalogue_unreadable",
+    *(CatalogueItem.project_id, CatalogueItem.embed_again, CatalogueItem.embed_order),
+    sqlite_where=ITEM_UNREADABLE,
+    postgresql_where=ITEM_UNREADABLE,
+)
 
 
 class PairQueryRow(Base):

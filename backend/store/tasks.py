@@ -12,14 +12,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, String, and_, cast, delete, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
+from backend.store import encoder_queue
 from backend.store.database import Store
 from backend.store.engines import without_nul
-from backend.store.tables import AnswerRow, PairQueryRow, Task, Vector
+from backend.store.tables import TASK_UNREADABLE, AnswerRow, PairQueryRow, Task, Vector
 
 CHUNK = 500
-
-DEFERRED = 1.0
-"""From this `embed_order` on a task or an item is only tried again after a pause: its host did not answer."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,6 @@ class Counts:
     pool: int
     labels: int
     by_label: Mapping[str, int]
-    answers: int
-    cancelled: int
-    problems: int
 
 
 def remember(store: Store, project_id: int, inputs: Iterable[Inputs], *, urgent: bool = False) -> int:
@@ -191,79 +186,64 @@ def live_ids(store: Store, project_id: int) -> set[int]:
 
 def counts(store: Store, project_id: int, encoder_id: str) -> Counts:
     """How many tasks are in which state."""
-    mine = (Task.project_id == project_id, ~Task.deleted)
-    with store.reading() as session:
-        by_label: dict[str, int] = dict(
-            session.execute(select(Task.label_kind, func.count()).where(*mine).group_by(Task.label_kind)).all()
-        )
-        embedded = session.scalar(select(func.count()).where(*mine, Task.embedded_with == encoder_id)) or 0
-        pool = session.scalar(select(func.count()).where(*mine, Task.embedded_with == encoder_id, in_pool())) or 0
-        labels = session.scalar(
-            select(func.count()).where(*mine, Task.embedded_with == encoder_id, Task.label_kind == "label")
-        )
-        problems = (
-            session.scalar(select(func.count()).where(*mine, or_(Task.image_problem != "", Task.text_problem != "")))
-            or 0
-        )
-        answers = dict(
-            session.execute(
-                select(AnswerRow.was_cancelled, func.count())
-                .where(AnswerRow.project_id == project_id)
-                .group_by(AnswerRow.was_cancelled)
-            ).all()
-        )
-    return Counts(
-        live=sum(by_label.values()),
-        embedded=embedded,
-        pool=pool,
-        labels=labels or 0,
-        by_label=by_label,
-        answers=answers.get(False, 0),
-        cancelled=answers.get(True, 0),
-        problems=problems,
+    states = (
+        select(Task.label_kind, Task.embedded_with == encoder_id, in_pool(), func.count())
+        .where(Task.project_id == project_id, ~Task.deleted)
+        .group_by(Task.label_kind, Task.embedded_with, Task.restored)
     )
+    live: dict[str, int] = defaultdict(int)
+    embedded: dict[str, int] = defaultdict(int)
+    pool = 0
+    with store.reading() as session:
+        for kind, has_vectors, waits, count in session.execute(states):
+            live[kind] += count
+            embedded[kind] += count * has_vectors
+            pool += count * (has_vectors and waits)
+    return Counts(sum(live.values()), sum(embedded.values()), pool, labels=embedded["label"], by_label=dict(live))
+
+
+def count_answers(store: Store, project_id: int) -> tuple[int, int]:
+    """(annotations, skips) that are stored."""
+    kinds = select(AnswerRow.was_cancelled, func.count()).where(AnswerRow.project_id == project_id)
+    with store.reading() as session:
+        found: dict[bool, int] = dict(session.execute(kinds.group_by(AnswerRow.was_cancelled)).all())
+    return found.get(False, 0), found.get(True, 0)
+
+
+def count_unreadable(store: Store, project_id: int) -> int:
+    """How many tasks have an image or a text that could not be read."""
+    with store.reading() as session:
+        return session.scalar(select(func.count()).where(*_unreadable(project_id))) or 0
+
+
+def _unreadable(project_id: int) -> tuple[Any, ...]:
+    return Task.project_id == project_id, ~Task.deleted, TASK_UNREADABLE
 
 
 def to_embed(store: Store, project_id: int, encoder_id: str, limit: int) -> list[Task]:
-    """The next tasks without vectors: urgent ones first, then in the order of their uniform draw."""
-    with store.reading() as session:
-        return list(
-            session.scalars(
-                select(Task)
-                .where(Task.project_id == project_id, ~Task.deleted, Task.embedded_with != encoder_id)
-                .where(Task.embed_order < DEFERRED)
-                .order_by(Task.embed_order)
-                .limit(limit)
-            )
-        )
+    """The next tasks for the encoder: urgent ones first, then in the order of their uniform draw."""
+    return encoder_queue.next_rows(store, Task, project_id, encoder_id, limit)
 
 
 def deferred(store: Store, project_id: int, limit: int) -> list[Task]:
     """A random few of the tasks whose image could not be had for now."""
-    query = select(Task).where(Task.project_id == project_id, ~Task.deleted, Task.embed_order >= DEFERRED)
-    with store.reading() as session:
-        return list(session.scalars(query.order_by(Task.embed_order).limit(limit)))
+    return encoder_queue.deferred_rows(store, Task, project_id, limit)
 
 
 def waiting_for_images(store: Store, project_id: int, encoder_id: str) -> int:
     """How many tasks have no vector because their image could not be had for now, and nothing else to go by."""
-    waiting = (Task.embedded_with != encoder_id, Task.embed_order >= DEFERRED)
-    query = select(func.count()).where(Task.project_id == project_id, ~Task.deleted, *waiting)
-    with store.reading() as session:
-        return session.scalar(query) or 0
+    return encoder_queue.count_deferred(store, Task, project_id, without_vectors_of=encoder_id)
 
 
 def to_try_again(store: Store, project_id: int) -> int:
     """How many tasks wait for their image, with or without a vector of their text."""
-    query = select(func.count()).where(Task.project_id == project_id, ~Task.deleted, Task.embed_order >= DEFERRED)
-    with store.reading() as session:
-        return session.scalar(query) or 0
+    return encoder_queue.count_deferred(store, Task, project_id)
 
 
 def embedded(store: Store, project_id: int, rows: Iterable[dict[str, Any]]) -> None:
     """Note the content hashes or problems of tasks that went through the encoder.
 
-    A task whose inputs changed meanwhile keeps waiting.
+    A task whose inputs changed meanwhile keeps waiting; what was tried again is through, readable or not.
     """
     with store.writing(project_id) as session:
         for row in rows:
@@ -275,19 +255,13 @@ def embedded(store: Store, project_id: int, rows: Iterable[dict[str, Any]]) -> N
                     Task.image == row["image"],
                     Task.text == row["text"],
                 )
-                .values(**{k: v for k, v in row.items() if k not in ("task_id", "image", "text")})
+                .values(embed_again=False, **{k: v for k, v in row.items() if k not in ("task_id", "image", "text")})
             )
 
 
 def retry_problems(store: Store, project_id: int) -> int:
     """Send every task with an unreadable modality through the encoder again; tells how many."""
-    with store.writing(project_id) as session:
-        result = session.execute(
-            update(Task)
-            .where(Task.project_id == project_id, or_(Task.image_problem != "", Task.text_problem != ""))
-            .values(embedded_with="")
-        )
-        return int(result.rowcount)  # type: ignore[attr-defined]
+    return encoder_queue.try_again(store, Task, project_id)
 
 
 def restore_skipped(store: Store, project_id: int, task_ids: Iterable[int] | None = None) -> int:
@@ -398,12 +372,9 @@ def unsettled(store: Store, project_id: int) -> list[tuple[int, str]]:
 def problems(store: Store, project_id: int) -> list[tuple[int, str, str]]:
     """(task, modality, why) of every image and text that could not be read."""
     with store.reading() as session:
-        rows = session.execute(
-            select(Task.task_id, Task.image_problem, Task.text_problem)
-            .where(Task.project_id == project_id, ~Task.deleted)
-            .where(or_(Task.image_problem != "", Task.text_problem != ""))
-            .order_by(Task.task_id)
-        ).all()
+        of = select(Task.task_id, Task.image_problem, Task.text_problem).where(*_unreadable(project_id))
+        # Sorted here: SQLite would read all tasks in that order.
+        rows = sorted(session.execute(of).all())
     return [
         (task_id, modality, problem)
         for task_id, image, text in rows
