@@ -54,7 +54,9 @@ class ProjectOptions(BaseModel):
     )
     refresh_share: float = Field(0.8, gt=0, le=1, description="Share of the batch after which the next round starts.")
     refresh_hours: float = Field(
-        24.0, gt=0, description="A queue older than this is chosen again when labels came since, however few."
+        24.0,
+        gt=0,
+        description="A queue older than this is chosen again when labels or tasks came since, however few.",
     )
     prelabel: bool = Field(False, description="Tick the head's answer for annotators (it biases labels).")
     poll_seconds: float = Field(10.0, ge=1, description="How often Label Studio is asked for changes.")

@@ -28,12 +28,11 @@ def due(services: Services, project: Project) -> str:
     before = int(latest[0].counts.get("embedded", 0))
     if counts.embedded >= 2 * before:
         return "twice as many tasks are embedded"
-    if complete and counts.embedded > before:
-        return "new tasks are embedded"
     in_force = rounds.in_force(services.store, project)
     if in_force is None:
         return "no queue is in force"
-    return _used_up(services, project, in_force, counts)
+    new_tasks = counts.embedded - before if complete else 0
+    return _used_up(services, project, in_force, counts) or _news(services, project, in_force, counts, new_tasks)
 
 
 def _waiting(services: Services, project: Project, counts: tasks.Counts) -> int:
@@ -53,12 +52,25 @@ def _used_up(services: Services, project: Project, in_force: Round, counts: task
     low = min(LOW_BATCHES * options.batch_size, options.queue_length - answered_first + 1)
     if queue_left < low and queue_left < min(counts.pool, options.queue_length):
         return f"only {queue_left} tasks are left in the queue"
-    fresh = _fresh_labels(in_force, counts)
+    return ""
+
+
+def _news(services: Services, project: Project, in_force: Round, counts: tasks.Counts, new_tasks: int) -> str:
+    """A batch's worth of labels or of tasks that the queue in force was chosen without; a few of them can wait.
+
+    Else a project into which one task drips a minute would have one round a minute, each of which replaces the queue.
+    """
+    options, fresh = options_of(project), _fresh_labels(in_force, counts)
     if fresh >= options.batch_size:
         return f"{fresh} labels arrived, most of them from outside the batch"
-    if fresh > 0 and services.store.clock() - project.published_at >= options.refresh_hours * 3600:
-        return f"{fresh} labels arrived since the queue was published, more than {options.refresh_hours:g} h ago"
-    return ""
+    if new_tasks >= options.batch_size:
+        return f"{new_tasks} new tasks are embedded"
+    if services.store.clock() - project.published_at < options.refresh_hours * 3600:
+        return ""
+    arrived = ((fresh, "label"), (new_tasks, "task"))
+    news = [f"{count} {what}{'s' if count > 1 else ''}" for count, what in arrived if count > 0]
+    since = f"since the queue was published, more than {options.refresh_hours:g} h ago"
+    return f"{' and '.join(news)} arrived {since}" if news else ""
 
 
 def _fresh_labels(in_force: Round, counts: tasks.Counts) -> int:

@@ -100,7 +100,58 @@ def test_a_queue_is_chosen_again_when_twice_as_much_is_embedded_or_embedding_end
     world.publish(list(range(1, 41)))
     assert world.due() == ""
     world.embed(*range(101, 120))
-    assert world.due() == "new tasks are embedded"
+    assert world.due() == "19 new tasks are embedded"
+
+
+def test_a_few_new_tasks_wait_for_the_next_batch_and_a_batch_of_them_does_not(world: World) -> None:
+    world.embed(*range(1, 101))
+    world.publish(list(range(1, 61)))
+    for n in range(101, 110):
+        world.embed(n)
+        assert world.due() == ""
+    world.embed(*range(110, 140), done=False)
+    world.embed(*range(110, 139))
+    assert world.due() == ""  # more of them are on their way
+    world.embed(139)
+    assert world.due() == "39 new tasks are embedded"
+
+
+def test_new_tasks_are_part_of_the_round_that_the_batch_asks_for(world: World) -> None:
+    world.embed(*range(1, 101))
+    world.publish(list(range(1, 61)))
+    world.embed(101, 102, 103)
+    world.answer(*range(1, 9))
+    assert world.due() == "8 of 10 tasks of the batch are answered"
+    world.publish(list(range(9, 61)))
+    assert world.due() == ""  # they are known now
+    world.embed(*range(104, 113))
+    assert world.due() == ""
+
+
+def test_new_tasks_that_are_few_wait_a_day_at_most(world: World) -> None:
+    world.embed(*range(1, 101))
+    world.publish(list(range(1, 61)), hours_ago=23)
+    world.embed(101, 102)
+    assert world.due() == ""
+    world.publish(list(range(1, 61)), hours_ago=25)
+    assert world.due() == ""
+    world.embed(103, 104)
+    assert world.due() == "2 tasks arrived since the queue was published, more than 24 h ago"
+    world.answer(90)
+    assert world.due() == "1 label and 2 tasks arrived since the queue was published, more than 24 h ago"
+
+
+def test_new_tasks_are_queued_at_once_where_everything_was_answered_or_little_is_left(world: World) -> None:
+    world.embed(*range(1, 41))
+    world.publish(list(range(1, 41)))
+    world.answer(*range(1, 41))
+    assert world.due() == ""
+    world.embed(41, 42, 43)
+    assert world.due() != ""
+    world.publish([41, 42, 43])
+    assert world.due() == ""
+    world.embed(44)
+    assert world.due() == "only 3 tasks are left in the queue"
 
 
 def test_a_short_queue_is_topped_up_only_while_the_pool_has_more(world: World) -> None:
