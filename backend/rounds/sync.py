@@ -17,6 +17,7 @@ from backend.errors import LabelConfigUnsupported
 from backend.labelstudio.annotations import parse_time, read_answer, resolve_label
 from backend.labelstudio.records import ProjectInfo, TaskSnapshot
 from backend.labelstudio.schema import TaskSchema
+from backend.labelstudio.session import in_chunks
 from backend.rounds import origin
 from backend.rounds.connecting import form_note
 from backend.rounds.options import suited_options
@@ -32,6 +33,9 @@ OVERLAP = timedelta(seconds=10)
 # Above this many tasks a full reading takes longer than an annotator should wait for the first queue.
 LARGE = 5_000
 SAMPLE = 512
+# What is read is stored in pieces of so many tasks: their data may hold pictures, and a reading that is cut off keeps
+# what it had.
+CHUNK = 1_000
 
 
 @dataclass
@@ -121,14 +125,9 @@ def _read_everything(services: Services, project_id: int, schema: TaskSchema, re
     """All tasks and all answers; what we knew and no longer find is gone."""
     client, store = services.label_studio, services.store
     seen: set[int] = set()
-    chunk: list[TaskSnapshot] = []
-    for snapshot in client.iter_tasks(project_id):
-        seen.add(snapshot.id)
-        chunk.append(snapshot)
-        if len(chunk) == 1000:
-            report.tasks += _remember(services, project_id, schema, chunk)
-            chunk = []
-    report.tasks += _remember(services, project_id, schema, chunk)
+    for chunk in in_chunks(client.iter_tasks(project_id), CHUNK):
+        seen.update(snapshot.id for snapshot in chunk)
+        report.tasks += _remember(services, project_id, schema, chunk)
     report.deleted += _drop(services, project_id, schema, tasks.live_ids(store, project_id) - seen)
     _read_all_answers(services, project_id, schema, report)
 
@@ -137,15 +136,17 @@ def _read_all_answers(services: Services, project_id: int, schema: TaskSchema, r
     store = services.store
     before = tasks.with_answers(store, project_id)
     seen: set[int] = set()
-    for snapshot in services.label_studio.annotated_tasks(project_id):
-        seen.add(snapshot.id)
-        report.labels += _label(services, project_id, schema, [snapshot])
+    for chunk in in_chunks(services.label_studio.annotated_tasks(project_id), CHUNK):
+        seen.update(snapshot.id for snapshot in chunk)
+        report.labels += _label(services, project_id, schema, chunk)
     # Not listed is not gone: an import of predictions counts the annotations of all tasks first and writes the counts
     # later, so an answer that comes in between is stored and counted as none. What is not listed is asked for by id.
-    unlisted = services.label_studio.tasks_with_annotations(project_id, before - seen).values()
-    answered = [snapshot for snapshot in unlisted if snapshot.annotations]
-    report.labels += _label(services, project_id, schema, answered)
-    gone = sorted(before - seen - {snapshot.id for snapshot in answered})
+    for unlisted in in_chunks(sorted(before - seen), CHUNK):
+        found = services.label_studio.tasks_with_annotations(project_id, unlisted).values()
+        answered = [snapshot for snapshot in found if snapshot.annotations]
+        seen.update(snapshot.id for snapshot in answered)
+        report.labels += _label(services, project_id, schema, answered)
+    gone = sorted(before - seen)
     if schema.kind == "pairing":
         report.labels += pairing.forget_answers(services, project_id, gone)
     else:
@@ -154,9 +155,10 @@ def _read_all_answers(services: Services, project_id: int, schema: TaskSchema, r
 
 def _read_changes(services: Services, project: Project, schema: TaskSchema, report: SyncReport) -> None:
     since = parse_time(project.watermark) - OVERLAP
-    changed = list(services.label_studio.changed_tasks(project.id, since))
-    report.tasks += _remember(services, project.id, schema, changed)
-    report.labels += _label(services, project.id, schema, changed)
+    # The watermark stays where it is until all of it is read: what is cut off is read again from there.
+    for chunk in in_chunks(services.label_studio.changed_tasks(project.id, since), CHUNK):
+        report.tasks += _remember(services, project.id, schema, chunk)
+        report.labels += _label(services, project.id, schema, chunk)
 
 
 def _compare_counts(
@@ -167,9 +169,10 @@ def _compare_counts(
     if tasks.counts(store, project_id, services.encoder_id).live != info.task_number:
         known, there = tasks.live_ids(store, project_id), client.task_ids(project_id)
         report.deleted += _drop(services, project_id, schema, known - there)
-        missing = client.tasks_with_annotations(project_id, there - known).values()
-        report.tasks += _remember(services, project_id, schema, missing)
-        report.labels += _label(services, project_id, schema, missing)
+        for missing in in_chunks(sorted(there - known), CHUNK):
+            found = client.tasks_with_annotations(project_id, missing).values()
+            report.tasks += _remember(services, project_id, schema, found)
+            report.labels += _label(services, project_id, schema, found)
     ours = tasks.count_answers(store, project_id)
     theirs = info.total_annotations_number, info.skipped_annotations_number
     differs, ours_theirs = ours != theirs, " ".join(map(str, ours + theirs))
