@@ -172,6 +172,13 @@ def test_one_label_a_class_cannot_be_calibrated_and_keeps_temperature_1():
     assert LateFusionHead.fit(features, np.arange(40), n_classes=40).temperature == 1.0
 
 
+@pytest.mark.parametrize(("n", "calibrated"), [(11, False), (12, True)])
+def test_a_temperature_is_fitted_from_twelve_labels_on(n, calibrated):
+    features, _ = records(n, 2)
+    head = LateFusionHead.fit(features, np.arange(n) % 2, n_classes=2)
+    assert (head.temperature != 1.0) == calibrated
+
+
 # -- modalities --------------------------------------------------------------------------------------------------
 
 

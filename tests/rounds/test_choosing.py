@@ -117,6 +117,10 @@ def test_no_reason_names_an_answer_and_there_are_at_most_eight() -> None:
     assert reason_of("batch", "", {"uncertainty": 0.9, "disagreement": 0.0}) == "uncertain"
     assert reason_of("batch", "", {"uncertainty": 0.1, "novelty": 0.9}) == "uncovered"
     assert reason_of("batch", "", {"uncertainty": 0.1, "novelty": 0.1}) == "informative"
+    # The top fifth begins at 0.8.
+    for name, code in (("uncertainty", "uncertain"), ("novelty", "uncovered"), ("conflict", "disagree")):
+        assert reason_of("batch", "", {name: 0.8}) == code
+        assert reason_of("batch", "", {name: 0.79}) == "informative"
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,15 @@ def test_same_seed_same_replay_and_other_seed_another(
     assert first.picks.tolist() != other.picks.tolist()
 
 
+def test_every_round_draws_anew(data: tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]) -> None:
+    """With the same draws in every round, a control sample of one would always come from one place in the pool."""
+    features, labels, holdout = data
+    picks = replay(
+        features, labels, CLASSES, holdout, "margin", batch_size=1, budget=20, seed=4, audit_share=1.0
+    ).picks
+    assert np.ptp(picks) > len(labels) / 2
+
+
 @pytest.mark.parametrize("strategy", ["auto", "margin", "badge", "bmmal", "random"])
 def test_labels_not_yet_bought_influence_nothing(
     data: tuple[dict[str, np.ndarray], np.ndarray, np.ndarray], strategy: str
@@ -133,6 +142,12 @@ def test_labels_saved_is_measured_where_randoms_end_is_reached() -> None:
     assert labels_saved(curve([10, 20, 30, 40], [0.1, 0.2, 0.3, 0.4]), random) == 0
     assert labels_saved(random, random) == pytest.approx(0.0)
     assert 0.25 < labels_saved(curve([10, 20, 30, 40], [0.4, 0.5, 0.7, 0.8]), random) < 0.5
+
+
+def test_labels_saved_counts_to_the_first_time_that_randoms_end_is_reached() -> None:
+    random = curve([10, 20, 30, 40], [0.3, 0.5, 0.55, 0.6])
+    # Four fifths of the way from 10 to 20 labels; the dip behind it and the second rise do not count.
+    assert labels_saved(curve([10, 20, 30, 40], [0.4, 0.65, 0.5, 0.8]), random) == pytest.approx(1 - 18 / 40)
 
 
 def test_macro_f1_is_that_of_the_reference_implementation() -> None:

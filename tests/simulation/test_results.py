@@ -154,11 +154,11 @@ def test_the_tables_hold_every_arm_and_the_hand_computed_figures() -> None:
 def test_over_all_places_clear_leads_and_clear_losses_are_counted() -> None:
     above, below = ([[value + step for value in curve] for curve in RANDOM] for step in (0.1, -0.1))
     plain = comparison(auto=BETTER, above=above, below=below)
-    noisy = replace(plain, scenario="noisy", arms={arm: plain.arms[arm] for arm in ("random", "auto")})
+    noisy = replace(plain, scenario="noisy", arms={"random": plain.arms["random"], "auto": plain.arms["above"]})
     lines = [line.strip("| ").split(" | ") for line in in_all([plain, noisy], "auto").splitlines()[2:]]
     assert [line[0] for line in lines] == ["`auto`", "`random`", "`above`", "`below`"]
     nothing = "0 (0)"
-    assert lines[0][1:6] == ["+9.4", "+9.4", nothing, nothing, "2"]
+    assert lines[0][1:6] == ["+9.7", "+9.4", "1 (1)", nothing, "2"]
     assert lines[2][1:] == ["+10.0", "+10.0", "1 (1)", nothing, "1", "-0.6", nothing, nothing]
     # 19.4 is beyond two standard errors, and not beyond the 4.3 that three seeds ask for.
     assert lines[3][1:] == ["-10.0", "-10.0", nothing, "1 (1)", "1", "+19.4", nothing, nothing]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 from backend.errors import ReplayInvalid
 from backend.simulation.labelled_set import LabelledSet, own_set
@@ -68,6 +69,8 @@ def test_a_noisy_annotator_errs_on_a_tenth_of_the_pool_and_the_truth_is_scored()
     wrong = case.answers != DATA.labels
     assert wrong.sum() == round(0.1 * (~case.holdout).sum()) and not wrong[case.holdout].any()
     assert set(np.unique(case.answers)) <= set(range(4))
+    # Each other class is as likely.
+    assert chisquare(np.bincount((case.answers - DATA.labels)[wrong] % 4, minlength=4)[1:]).pvalue > 1e-3
     np.testing.assert_array_equal(case.labels, DATA.labels)
 
 

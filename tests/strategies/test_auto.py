@@ -65,6 +65,14 @@ def test_the_reserve_is_what_a_larger_batch_would_have_been(make_pool, sampled):
     assert following.min() > np.delete(small.utilities, large.queue(pool.labelled, 75)).max()
 
 
+@pytest.mark.parametrize(("batch", "joint"), [(10, 200), (60, 300)])
+def test_the_reserve_is_chosen_with_the_batch_up_to_200_records_or_5_batches(make_pool, batch, joint):
+    pool = make_pool(n=900, n_classes=6, n_labelled=25)
+    strategy = create_strategy("auto")
+    queue = strategy.select(pool, batch, np.random.default_rng(0)).queue(pool.labelled, joint)
+    np.testing.assert_array_equal(queue, strategy.select(pool, joint, np.random.default_rng(0)).indices)
+
+
 def test_the_next_in_the_reserve_are_not_copies_of_one_record(make_pool):
     def copied(features):
         return {name: np.concatenate([np.repeat(rows[:1], 40, axis=0), rows[40:]]) for name, rows in features.items()}
@@ -118,6 +126,14 @@ def test_a_sample_as_large_as_the_pool_is_the_exact_form(make_pool):
     exact = create_strategy("auto").select(pool, 20, np.random.default_rng(0))
     every = create_strategy("auto", exact_below=0, sample_rows=20_000)
     assert every.select(pool, 20, np.random.default_rng(0)).indices.tolist() == exact.indices.tolist()
+
+
+def test_a_sample_holds_at_least_four_records_a_pick(make_pool):
+    pool = make_pool(n=425, n_classes=6, n_labelled=25)
+    exact = create_strategy("auto").select(pool, 100, np.random.default_rng(0))
+    small = create_strategy("auto", exact_below=0, sample_rows=100)
+    # Four times the batch are all 400 that may be picked.
+    assert small.select(pool, 100, np.random.default_rng(0)).indices.tolist() == exact.indices.tolist()
 
 
 def test_a_rough_sample_still_covers_nearly_as_much_as_the_exact_form(make_pool):

@@ -77,6 +77,30 @@ def test_pcb_picks_from_the_strategys_best_tenth_and_tail_first_from_the_whole_p
     assert not set(choose("margin", pool, 20, balance="tail_first").indices.tolist()) <= best
 
 
+def test_a_batch_far_below_a_tenth_of_the_pool_comes_from_its_best_tenth(make_pool):
+    pool = make_pool(n=600, n_classes=12, n_labelled=100, seed=10)
+    ranked, predicted = choose("margin", pool, 600).indices, pool.probabilities.argmax(axis=1)
+
+    def from_the_best(length: int) -> list[int]:
+        totals, picks = label_counts(pool), []
+        for _ in range(14):
+            waiting = [row for row in ranked[:length].tolist() if row not in picks]
+            picks.append(min(waiting, key=lambda row: totals[predicted[row]]))  # the first of the rarest class
+            totals[predicted[picks[-1]]] += 1
+        return picks
+
+    assert choose("margin", pool, 14, balance="pcb").indices.tolist() == from_the_best(50)
+    assert from_the_best(46) != from_the_best(50) != from_the_best(54)
+
+
+@pytest.mark.parametrize("rule", ["pcb", "tail_first"])
+def test_what_a_balanced_batch_passed_over_comes_next_in_the_strategys_order(rule, make_pool):
+    pool = make_pool(n=200, n_classes=6, n_labelled=30)
+    ranked = choose("margin", pool, 200).indices
+    worn = choose("margin", pool, 15, balance=rule)
+    assert worn.queue(pool.labelled, 200)[15:].tolist() == ranked[~np.isin(ranked, worn.indices)].tolist()
+
+
 def test_tail_first_takes_the_best_ranked_records_of_the_class_with_fewest_labels(make_pool):
     pool = make_pool(n=300, n_classes=4, n_labelled=60)
     counts = label_counts(pool)
