@@ -54,7 +54,8 @@ class PairingWorld:
         pair_queries.choose(self.store, 1, [{**question, "candidates": list(candidates), "task_id": item, **answer}])
 
     def open_round(self, trigger: str = "") -> Round:
-        number = projects.get(self.store, 1).round_number + 1
+        project = projects.get(self.store, 1)
+        number = project.round_number + 1
         version = f"v{number}-three_step"
         return rounds.start(
             self.store,
@@ -63,7 +64,7 @@ class PairingWorld:
             version=version,
             trigger=trigger,
             strategy="three_step",
-            options={},
+            options=project.options,
             seed=number,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from backend.learners.projection import ProjectionHead
 from backend.rounds.options import ProjectOptions
 from backend.rounds.pairing.arriving import JUDGED, WAITING, judge_arrivals
 from backend.rounds.pairing.asking import ask, note_questions, withdraw
-from backend.rounds.pairing.choosing import PairingArrays, choose_questions, fit_projection, load_catalogue
+from backend.rounds.pairing.choosing import Choice, PairingArrays, choose_questions, fit_projection, load_catalogue
 from backend.rounds.pairing.settling import CONFLICT, LONGEST_REST, Settled, settle, spoken_of_twice
 from backend.rounds.publishing import publish
 from backend.rounds.selection import Place
@@ -25,6 +26,26 @@ if TYPE_CHECKING:
     from backend.rounds.pipeline import Progress
 
 
+@dataclass(frozen=True)
+class _Standing:
+    """What a round chooses from: the embedded items, the model, all questions so far and what they come to.
+
+    unfinished: how many questions of rounds that were cut off are part of the batch.
+    """
+
+    options: ProjectOptions
+    arrays: PairingArrays
+    head: ProjectionHead
+    settled: Settled
+    asked: Sequence[PairQueryRow]
+    unfinished: int
+
+    @property
+    def places(self) -> int:
+        """Places of the batch that are left."""
+        return max(0, self.options.batch_size - self.unfinished)
+
+
 def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, progress: Progress) -> None:
     """Everything between the sync of a round and its end."""
     store, project_id = services.store, opened.project_id
@@ -35,8 +56,7 @@ def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, pro
     asked = pair_queries.every(store, project_id)
     settled = settled_pairs(services, project_id, asked, opened.number, options)
     arrays = load_catalogue(services, project_id, settled)
-    by_item = options.stream_mode == "item"
-    if options.stream_buffer and not by_item:
+    if options.stream_buffer and options.stream_mode == "buffer":
         arrays = arrays.buffered(options.stream_buffer, settled)
     known = arrays.known(settled)
     progress.counts |= {
@@ -54,13 +74,14 @@ def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, pro
     rounds.reach(store, opened.id, "saved", head=str(path.relative_to(store.data_dir)))
     progress("fitted")
 
-    unfinished = _unfinished(services, project_id, asked, settled, options)
-    if by_item:
-        progress.counts["waiting"] = _choose_of_stream(services, opened, arrays, head, settled, asked, schema)
+    unfinished = len(_unfinished(services, project_id, asked, settled, options))
+    standing = _Standing(options, arrays, head, settled, asked, unfinished)
+    if options.stream_mode == "item":
+        progress.counts["waiting"] = _choose_of_stream(services, opened, schema, standing)
     elif options.stream_buffer:
-        _choose_of_buffer(services, opened, arrays, head, settled, asked, schema, len(unfinished))
+        _choose_of_buffer(services, opened, schema, standing)
     else:
-        _choose_of_pools(services, opened, arrays, head, settled, asked, schema, len(unfinished))
+        _choose_of_pools(services, opened, schema, standing)
     progress("selected")
 
     progress.counts["asked"] = ask(services, schema, project_id, opened.version, progress)
@@ -75,76 +96,52 @@ def run_pairing_round(services: Services, opened: Round, schema: TaskSchema, pro
     progress("cleared")
 
 
-def _choose_of_pools(
-    services: Services,
-    opened: Round,
-    arrays: PairingArrays,
-    head: ProjectionHead,
-    settled: Settled,
-    asked: Sequence[PairQueryRow],
-    schema: TaskSchema,
-    unfinished: int,
-) -> None:
+def _choose(
+    opened: Round, schema: TaskSchema, now: _Standing, settled: Settled, *, conflicts_only: bool = False
+) -> Choice:
+    known = (now.arrays, now.head, settled, now.asked, now.options)
+    return choose_questions(*known, schema.directions, now.places, opened.seed, conflicts_only=conflicts_only)
+
+
+def _choose_of_pools(services: Services, opened: Round, schema: TaskSchema, now: _Standing) -> None:
     """Note the questions of the batch; where all that is left rests, those of the next round that ends a rest.
 
     Rests are counted in rounds, and without a question no round would follow. The longest ones stay: an item that
     annotators could not tell anything of time and again would be asked about for ever.
     """
-    options = options_of(opened)
-    count = max(0, options.batch_size - unfinished)
-    ends = sorted({end for end in settled.rests.values() if end <= opened.number + LONGEST_REST})
-    for number in [opened.number, *ends]:
-        if number > opened.number:
-            settled = settled_pairs(services, opened.project_id, asked, number, options)
-        chosen = choose_questions(arrays, head, settled, asked, options, schema.directions, count, opened.seed)
-        if chosen.questions or not count:
+    chosen = _choose(opened, schema, now, now.settled)
+    for end in sorted({end for end in now.settled.rests.values() if end <= opened.number + LONGEST_REST}):
+        if chosen.questions or not now.places:
             break
+        rested = settled_pairs(services, opened.project_id, now.asked, end, now.options)
+        chosen = _choose(opened, schema, now, rested)
     note_questions(services, opened, chosen.questions)
 
 
-def _choose_of_buffer(
-    services: Services,
-    opened: Round,
-    arrays: PairingArrays,
-    head: ProjectionHead,
-    settled: Settled,
-    asked: Sequence[PairQueryRow],
-    schema: TaskSchema,
-    unfinished: int,
-) -> None:
+def _choose_of_buffer(services: Services, opened: Round, schema: TaskSchema, now: _Standing) -> None:
     """Note the questions of a full buffer, which is done with then, asked about or not; else of conflicts only.
 
     Questions of a round that was cut off are a batch of their own: what waits is not let go for a few places beside
     them.
     """
-    store, project_id = services.store, opened.project_id
-    options = options_of(opened)
-    waiting = {int(n) for m in MODALITIES for n in arrays.numbers[m][arrays.states[m] == WAITING]}
-    full = len(waiting) >= options.stream_buffer and not unfinished
-    count = max(0, options.batch_size - unfinished)
-    chosen = choose_questions(
-        arrays, head, settled, asked, options, schema.directions, count, opened.seed, conflicts_only=not full
-    )
+    states, numbers = now.arrays.states, now.arrays.numbers
+    waiting = {int(n) for m in MODALITIES for n in numbers[m][states[m] == WAITING]}
+    full = len(waiting) >= now.options.stream_buffer and not now.unfinished
+    chosen = _choose(opened, schema, now, now.settled, conflicts_only=not full)
     note_questions(services, opened, chosen.questions)
     if full:
         # Its questions are noted: a crash from here on loses none.
-        catalogue.set_state(store, project_id, waiting - chosen.kept, "dropped")
+        catalogue.set_state(services.store, opened.project_id, waiting - chosen.kept, "dropped")
 
 
-def _choose_of_stream(
-    services: Services,
-    opened: Round,
-    arrays: PairingArrays,
-    head: ProjectionHead,
-    settled: Settled,
-    asked: Sequence[PairQueryRow],
-    schema: TaskSchema,
-) -> int:
+def _choose_of_stream(services: Services, opened: Round, schema: TaskSchema, now: _Standing) -> int:
     """Judge what arrived and note the questions of it; tells how many items are left waiting."""
-    store, project_id = services.store, opened.project_id
-    options, note = options_of(opened), f"stream {project_id}"
+    store, project_id, arrays = services.store, opened.project_id, now.arrays
+    note = f"stream {project_id}"
     stored = notes.read(store, note)
-    arrival = judge_arrivals(arrays, head, settled, asked, options, schema.directions, opened.seed, stored)
+    arrival = judge_arrivals(
+        arrays, now.head, now.settled, now.asked, now.options, schema.directions, opened.seed, stored
+    )
     note_questions(services, opened, arrival.choice.questions)
     # A crash before the items are marked has them judged again, and those that are asked about left alone.
     catalogue.set_state(store, project_id, arrival.judged - arrival.dropped, JUDGED)
