@@ -32,6 +32,7 @@ from backend.strategies.pairing.audit import AuditedPairs
 from backend.strategies.pairing.base import PairStrategy
 from backend.strategies.pairing.hard_negative import HardNegative
 from backend.strategies.pairing.pair_coreset import PairCoreSet
+from backend.strategies.pairing.pair_likely import PairLikely
 from backend.strategies.pairing.pair_margin import PairMargin
 from backend.strategies.pairing.pair_mix import PairMix
 from backend.strategies.pairing.pair_random import PairRandom
@@ -73,6 +74,7 @@ _REGISTERED: tuple[type[Strategy], ...] = (
 _REGISTERED_FOR_PAIRS: tuple[type[PairStrategy], ...] = (
     HardNegative,
     PairCoreSet,
+    PairLikely,
     PairMargin,
     PairMix,
     PairRandom,

@@ -14,15 +14,19 @@ from typer.testing import CliRunner
 from backend import errors
 from backend.cli import app
 from backend.learners.projection import ProjectionHead
+from backend.rounds.pairing.choosing import PairingArrays
+from backend.rounds.pairing.settling import settle
 from backend.simulation.cells import Cell, run
 from backend.simulation.pairing import pair_sets
+from backend.simulation.pairing.annotator import Answers, answered
 from backend.simulation.pairing.experiment import PairingPlan, all_pair_arms, usual_pair_arms
 from backend.simulation.pairing.pair_sets import PairingSet, couple_groups
 from backend.simulation.pairing.pools import Pools, drawn_pools
-from backend.simulation.pairing.replay import ROUNDS, Standing, after_round, answered, replay, scores, true_rank
+from backend.simulation.pairing.replay import ROUNDS, after_round, replay, scores, true_rank
 from backend.simulation.pairs import Pairs as Listed
 from backend.simulation.results import compare
 from backend.simulation.tables import candidates_needed, pairing_table, report
+from backend.store.tables import PairQueryRow
 from backend.strategies import create_strategy, strategy_names
 from backend.strategies.pairing import MODALITIES, Pairs, Query
 from benchmarks.strategy_tables import PAIRING_BEGIN, PAIRING_END, pairing_tables, put_into
@@ -164,33 +168,34 @@ def test_nothing_of_unasked_items_reaches_an_arm() -> None:
     strategy = create_strategy("three_step", audit_share=0.25)
     before = ROUNDS.opening(DATA, "plain", 3)
     chosen = after_round(DATA, "plain", before, strategy, 3)
-    asked = before.pools.rows["image"][np.unique(chosen.known)]
+    asked = before.pools.rows["image"][np.unique(chosen.answers.known)]
     left = np.setdiff1d(np.arange(len(DATA)), asked)
     # Rows of unasked pairs exchange the content numbers of their texts among each other.
     texts = DATA.contents["text"].copy()
     texts[left] = np.roll(texts[left], 1)
     other = replace(DATA, name="other", contents={**DATA.contents, "text": texts})
     again = after_round(other, "plain", ROUNDS.opening(other, "plain", 3), strategy, 3)
-    np.testing.assert_array_equal(again.known, chosen.known)
+    np.testing.assert_array_equal(again.answers.known, chosen.answers.known)
 
 
 def test_every_answer_is_a_true_pair_and_is_paid_for() -> None:
     standing = ROUNDS.opening(DATA, "plain", 0)
     for _ in range(2):
         standing = after_round(DATA, "plain", standing, create_strategy("pair_random", audit_share=0.5), 0)
-    np.testing.assert_array_equal(standing.known[:, 0], standing.known[:, 1])
-    assert standing.rounds[-1]["n_labels"] == 24 >= standing.rounds[-1]["pairs"] == len(standing.known)
+    known = standing.answers.known
+    np.testing.assert_array_equal(known[:, 0], known[:, 1])
+    assert standing.rounds[-1]["n_labels"] == 24 >= standing.rounds[-1]["pairs"] == len(known)
     assert len(standing.asked) == 3 and set(standing.asked) <= set(MODALITIES)
 
 
 def test_without_a_start_the_projection_is_learnt_from_the_pairs_alone() -> None:
-    with_start = one_cell("pair_random")["measures"]
-    alone = one_cell("pair_random", scenario="no_start")["measures"]
+    with_start = one_cell("pair_random", scenario="plain_outside")["measures"]
+    alone = one_cell("pair_random", scenario="no_start_outside")["measures"]
     other = seen(40, 5)
     swapped = replace(DATA, start=ProjectionHead.canonical([(other["image"], other["text"])], width=5))
-    assert one_cell("pair_random", swapped, scenario="no_start")["measures"] == alone
+    assert one_cell("pair_random", swapped, scenario="no_start_outside")["measures"] == alone
     assert with_start != alone
-    assert one_cell("pair_random", swapped)["measures"] != with_start
+    assert one_cell("pair_random", swapped, scenario="plain_outside")["measures"] != with_start
     assert alone["recall_1"][-1] > 1.5 / 20
 
 
@@ -209,12 +214,70 @@ def test_uneven_pools_have_texts_without_counterpart_which_gain_nothing() -> Non
     data = replace(DATA, budget=16)
     pools = drawn_pools(data, "uneven", 0)
     assert (len(pools.rows["image"]), len(pools.rows["text"]), pools.hidden) == (16, 48, 16)
-    standing = ROUNDS.opening(data, "uneven", 0)
-    standing = after_round(data, "uneven", standing, create_strategy("pair_random", directions="text"), 0)
-    paired = [pools.rows[m][standing.known[:, side]] for side, m in enumerate(MODALITIES)]
-    np.testing.assert_array_equal(*paired)
-    assert standing.closed["text"].sum() > 0
-    assert not np.isin(pools.rows["text"][standing.closed["text"]], pools.rows["image"]).any()
+    for scenario in ("uneven", "uneven_outside"):
+        standing = ROUNDS.opening(data, scenario, 0)
+        np.testing.assert_array_equal(standing.pools.rows["image"], pools.rows["image"])
+        standing = after_round(data, scenario, standing, create_strategy("pair_random", directions="text"), 0)
+        said = standing.answers
+        paired = [pools.rows[m][said.known[:, side]] for side, m in enumerate(MODALITIES)]
+        np.testing.assert_array_equal(*paired)
+        given_up = said.closed["text"] if scenario == "uneven_outside" else ~said.askable(3)["text"]
+        assert given_up.sum() > 0
+        if scenario == "uneven_outside":
+            assert not np.isin(pools.rows["text"][given_up], pools.rows["image"]).any()
+
+
+def test_who_looks_outside_the_candidates_gains_a_pair_by_every_question_and_the_form_by_few() -> None:
+    for seed in range(3):
+        inside, outside = (
+            one_cell("pair_random", replace(DATA, budget=16), seed, scenario)["measures"]
+            for scenario in ("plain", "plain_outside")
+        )
+        # The first round asks the same; both ends of a pair may be asked about.
+        assert inside["audit_shown"][0] == outside["audit_shown"][0]
+        assert inside["pairs"][0] <= round(8 * inside["audit_shown"][0]) <= 8
+        assert outside["pairs"][-1] >= 13
+        assert inside["pairs"][-1] <= outside["pairs"][-1]
+
+
+def test_the_annotator_leaves_behind_what_the_product_settles() -> None:
+    """The same questions, answered by the form's rule and settled by the code of the rounds."""
+    pools, rng, first = drawn_pools(DATA, "plain", 2), np.random.default_rng(2), 10_000
+    rows = {m: DATA.features[m][pools.rows[m]] for m in MODALITIES}
+    joint = {m: DATA.start.embed(m, rows[m]) for m in MODALITIES}
+    truth = {m: [np.array([i]) for i in range(48)] for m in MODALITIES}
+    numbers = {"image": np.arange(1, 49), "text": np.arange(first, first + 48)}
+    arrays = PairingArrays(numbers, rows, {m: np.full(48, "pool") for m in MODALITIES})  # type: ignore[arg-type]
+    said, asked = Answers.none_yet(pools), []
+    for number in range(1, 7):
+        pairs = Pairs(rows, joint, said.known, said.askable(number), refused=said.refused)
+        chosen = create_strategy("pair_random", audit_share=0.5).select(pairs, 10, rng, candidates=3).queries
+        asked += [form_answer(query, number, numbers) for query in chosen]
+        said = answered(said, chosen, truth, pools, round_number=number, outside=False)
+        settled = settle(asked, {}, number + 1)
+        assert {tuple(pair) for pair in arrays.known(settled).tolist()} == {tuple(p) for p in said.known.tolist()}
+        for m in MODALITIES:
+            alone = np.setdiff1d(np.arange(48), said.known[:, MODALITIES.index(m)])
+            refused = arrays.refused(settled)[m]
+            assert {i: set(refused[i]) for i in alone if i in refused} == {
+                i: set(said.refused[m][i]) for i in alone if i in said.refused[m]
+            }
+            resting = np.isin(numbers[m], list(settled.resting))
+            assert said.askable(number + 1)[m][alone].tolist() == (~resting[alone]).tolist()
+    assert 8 < len(said.known) < 48 and said.refused["image"] and said.refused["text"]
+
+
+def form_answer(query: Query, number: int, numbers: dict[str, np.ndarray]) -> PairQueryRow:
+    """Of a set where row i belongs to row i."""
+    theirs = numbers["text" if query.modality == "image" else "image"]
+    found = query.item in query.candidates
+    return PairQueryRow(
+        project_id=1, key=f"{number}/{query.modality}/{query.item}", task_id=1, round_number=number,
+        modality=query.modality, item=int(numbers[query.modality][query.item]), purpose="query", why="random",
+        candidates=theirs[query.candidates].tolist(), similarities=[], figures={}, further_partners=[],
+        answer="pick" if found else "none", partner=int(theirs[query.item]) if found else 0,
+        answered_at=f"2026-01-01T10:0{number}:00Z",
+    )  # fmt: skip
 
 
 def test_couples_are_scored_by_group_and_other_sets_are_not() -> None:
@@ -226,11 +289,12 @@ def test_couples_are_scored_by_group_and_other_sets_are_not() -> None:
 # -- the annotator ------------------------------------------------------------------------------------------------
 
 
-def standing(known: list[tuple[int, int]]) -> Standing:
-    return Standing(
-        Pools(dict.fromkeys(MODALITIES, np.arange(5)), np.arange(0)), np.array(known, dtype=np.int64).reshape(-1, 2),
-        {m: np.zeros(5, dtype=bool) for m in MODALITIES}, {},
-    )  # fmt: skip
+FIVE = Pools(dict.fromkeys(MODALITIES, np.arange(5)), np.arange(0))
+
+
+def after(known: list[tuple[int, int]], truth: dict[str, list[np.ndarray]], *asked: Query, outside: bool) -> Answers:
+    before = replace(Answers.none_yet(FIVE), known=np.array(known, dtype=np.int64).reshape(-1, 2))
+    return answered(before, asked, truth, FIVE, round_number=1, outside=outside)
 
 
 def query(modality: str, item: int, *candidates: int) -> Query:
@@ -242,22 +306,36 @@ def test_the_annotator_takes_a_true_candidate_else_the_counterpart_from_outside(
         "image": [np.array(t) for t in ([0, 3], [1], [2], [0, 3], [4])],
         "text": [np.array([i]) for i in range(5)],
     }
-    known, closed = answered(standing([]), (query("image", 0, 2, 3), query("image", 1, 4, 2)), truth)
-    assert known.tolist() == [[0, 3], [1, 1]]
-    assert not closed["image"].any()
+    said = after([], truth, query("image", 0, 2, 3), query("image", 1, 4, 2), outside=True)
+    assert said.known.tolist() == [[0, 3], [1, 1]]
+    assert not said.closed["image"].any()
     # Image 3 has the same text; the copy that is left serves it.
-    known, _ = answered(standing([(0, 3)]), (query("image", 3, 1),), truth)
-    assert known.tolist() == [[0, 3], [3, 0]]
+    assert after([(0, 3)], truth, query("image", 3, 1), outside=True).known.tolist() == [[0, 3], [3, 0]]
+
+
+def test_by_the_form_a_counterpart_that_is_not_shown_is_none_of_these_and_the_item_rests() -> None:
+    truth = {m: [np.array([i]) for i in range(5)] for m in MODALITIES}
+    said = after([], truth, query("image", 0, 2, 0), query("image", 1, 4, 2), query("text", 3, 1), outside=False)
+    assert said.known.tolist() == [[0, 0]]
+    assert said.refused["image"].keys() == {1} and said.refused["image"][1].tolist() == [2, 4]
+    assert said.refused["text"].keys() == {3}
+    for number in (2, 3):
+        assert said.askable(number)["image"].tolist() == [True, False, True, True, True]
+    assert said.askable(4)["image"].all()
+    again = answered(said, (query("image", 1, 0, 3),), truth, FIVE, round_number=4, outside=False)
+    assert again.refused["image"][1].tolist() == [0, 2, 3, 4] and not again.askable(5)["image"][1]
 
 
 def test_an_item_asked_about_from_both_ends_is_one_pair_and_one_without_partner_is_closed() -> None:
     truth = {m: [np.array([i]) for i in range(5)] for m in MODALITIES}
-    known, closed = answered(standing([]), (query("image", 2, 2), query("text", 2, 2)), truth)
-    assert known.tolist() == [[2, 2]]
-    assert not closed["text"].any()
+    for outside in (True, False):
+        said = after([], truth, query("image", 2, 2), query("text", 2, 2), query("text", 2, 1), outside=outside)
+        assert said.known.tolist() == [[2, 2]]
+        assert not said.closed["text"].any() and not said.refused["text"]
     truth["image"][4] = np.array([2, 4])
-    known, closed = answered(standing([(2, 4), (1, 2)]), (query("image", 4, 0),), truth)
-    assert known.tolist() == [[2, 4], [1, 2]] and closed["image"].tolist() == [False] * 4 + [True]
+    said = after([(2, 4), (1, 2)], truth, query("image", 4, 0), outside=True)
+    assert said.known.tolist() == [[2, 4], [1, 2]] and said.closed["image"].tolist() == [False] * 4 + [True]
+    assert not after([(2, 4), (1, 2)], truth, query("image", 4, 0), outside=False).closed["image"].any()
 
 
 def test_the_rank_of_the_truth_is_its_place_among_what_is_on_offer() -> None:
@@ -272,6 +350,10 @@ def test_the_rank_of_the_truth_is_its_place_among_what_is_on_offer() -> None:
             place = min(order.index(t) + 1 for t in right if t >= 2)
             assert true_rank(pairs, query("image", item), np.array(right)) == place
     assert true_rank(pairs, query("image", 5), np.array([1])) == np.inf
+    best = int(np.argmax(joint["image"][5] @ joint["text"][[2, 3, 4, 6, 7, 8]].T))
+    better = np.array([[2, 3, 4, 6, 7, 8][best]])
+    fewer = replace(pairs, refused={"image": {5: better.ravel()}})
+    assert true_rank(fewer, query("image", 5), np.array([5])) <= true_rank(pairs, query("image", 5), np.array([5]))
 
 
 def test_equal_contents_are_right_answers() -> None:

@@ -18,7 +18,7 @@ from backend.strategies import create_strategy, strategy_names
 from backend.strategies.pairing import MODALITIES, PairStrategy
 
 # Raise when a replay of the same options would give other figures; finished cells of another number are run again.
-PROTOCOL = 1
+PROTOCOL = 2
 RANDOM = "pair_random"
 TASK = "pairing"
 # Equal texts and pictures, texts that differ in digits only, and twins lie on one side.

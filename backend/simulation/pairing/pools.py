@@ -10,16 +10,27 @@ import numpy as np
 
 from backend.simulation.pairing.pair_sets import PairingSet
 
-SCENARIOS: Mapping[str, str] = {
+# The annotator finds a counterpart that is not among the candidates, at the cost of any other question.
+OUTSIDE = "_outside"
+_POOLS: Mapping[str, str] = {
     "plain": "every round starts from a projection that was trained on other sets",
     "no_start": "every round starts from nothing: canonical directions of the pairs so far",
     "imbalanced": "n_max / rank^1.5 pairs of each class in the pool, 4 at least; 8 at most in the test",
     "uneven": "images of few classes, a third of the pool; all texts, two thirds of them without counterpart",
 }
+SCENARIOS: Mapping[str, str] = {
+    **_POOLS,
+    **{f"{name}{OUTSIDE}": f"{said}; counterparts outside the candidates are found" for name, said in _POOLS.items()},
+}
 # Part of the pool whose images are there in "uneven".
 PICTURED = 1 / 3
 # Sizes of the classes in "imbalanced": the sets' own are long-tailed already, in pool and test alike.
 STEEPNESS, LEAST_OF_CLASS, MOST_TESTED = 1.5, 4, 8
+
+
+def pools_of(scenario: str) -> str:
+    """The scenario without what its annotator finds outside the candidates."""
+    return scenario.removesuffix(OUTSIDE)
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,8 @@ class Pools:
 
 
 def drawn_pools(data: PairingSet, scenario: str, seed: int) -> Pools:
-    """The pools of one seed, drawn from the seed and the scenario's name: all arms meet the same items.
+    """The pools of one seed, drawn from the seed and the scenario's name: all arms meet the same items,
+    and so do both annotators.
 
     Raises
     ------
@@ -49,6 +61,7 @@ def drawn_pools(data: PairingSet, scenario: str, seed: int) -> Pools:
         The set is too small.
     """
     pool, tested = data.split(seed)
+    scenario = pools_of(scenario)
     rng = np.random.default_rng([seed, zlib.crc32(scenario.encode())])
     images = texts = pool
     if scenario == "imbalanced":

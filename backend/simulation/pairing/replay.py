@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from backend.learners.pair_scores import DEPTHS, group_scores_of, retrieval
 from backend.learners.projection import ProjectionHead
+from backend.simulation.pairing.annotator import Answers, answered
 from backend.simulation.pairing.pair_sets import PairingSet
-from backend.simulation.pairing.pools import Pools, drawn_pools
+from backend.simulation.pairing.pools import OUTSIDE, Pools, drawn_pools, pools_of
 from backend.simulation.shared_opening import Measures, SharedOpening
 from backend.strategies import create_strategy
 from backend.strategies.pairing import MODALITIES, Pairs, PairStrategy, Query, conformal_candidates, other
@@ -25,14 +26,13 @@ MISSES = 0.1
 class Standing:
     """Where a project stands after a round.
 
-    pools: rows of the set; known: (p, 2) rows of the pools that are paired; closed: modality -> (n,) bool, was asked
-    about without gaining a pair; joint: modality -> (n, d) rows of the pool as the model sees them; audited: ranks of
-    the truth in the control questions so far; asked: modality of each round; rounds: what was measured after each.
+    pools: rows of the set; answers: in rows of the pools; joint: modality -> (n, d) rows of the pool as the model
+    sees them; audited: ranks of the truth in the control questions so far; asked: modality of each round; rounds:
+    what was measured after each.
     """
 
     pools: Pools
-    known: np.ndarray
-    closed: Mapping[str, np.ndarray]
+    answers: Answers
     joint: Mapping[str, np.ndarray]
     audited: tuple[float, ...] = ()
     asked: tuple[str, ...] = ()
@@ -43,8 +43,9 @@ def replay(data: PairingSet, scenario: str, strategy: PairStrategy, *, seed: int
     """What was measured after each round: the first is drawn from all items of both pools and the same for every
     strategy, the others are the strategy's, each with a share of control questions if it wears them.
 
-    The annotator knows the truth and finds it among the candidates or outside, at unit cost. An answer of equal
-    content is right.
+    The annotator knows the truth and answers as the product's form lets them: with a candidate, or "none of these",
+    which is not asked with the same candidates again (``annotator.answered``); in scenarios that end in "_outside"
+    they find it outside the candidates too, at the same cost. An answer of equal content is right.
 
     Raises
     ------
@@ -57,13 +58,9 @@ def replay(data: PairingSet, scenario: str, strategy: PairStrategy, *, seed: int
 def _opening(data: PairingSet, scenario: str, seed: int) -> Standing:
     pools = drawn_pools(data, scenario, seed)
     data.check_plan(pools.smaller, least_batch=2)
-    nothing = np.empty((0, 2), dtype=np.int64)
-    start = Standing(
-        pools,
-        nothing,
-        {m: np.zeros(len(rows), dtype=bool) for m, rows in pools.rows.items()},
-        embedded(_fitted(data, scenario, pools, nothing, seed), data, pools.rows),
-    )
+    nothing = Answers.none_yet(pools)
+    head = _fitted(data, scenario, pools, nothing.known, seed)
+    start = Standing(pools, nothing, embedded(head, data, pools.rows))
     # All of the round are control questions: a uniform draw from both pools.
     return after_round(data, scenario, start, create_strategy("pair_random", audit_share=1.0), seed)
 
@@ -74,8 +71,14 @@ def after_round(data: PairingSet, scenario: str, before: Standing, strategy: Pai
     size = min(data.batch_size, data.budget - spent)
     rows = before.pools.rows
     features = {m: data.features[m][rows[m]] for m in MODALITIES}
+    said, number = before.answers, len(before.rounds) + 1
     pairs = Pairs(
-        features, before.joint, before.known, {m: ~before.closed[m] for m in MODALITIES}, rounds_asked=before.asked
+        features,
+        before.joint,
+        said.known,
+        said.askable(number),
+        rounds_asked=before.asked,
+        refused=said.refused,
     )
     began = time.perf_counter()
     selection = strategy.select(pairs, size, np.random.default_rng([seed, spent]), candidates=SHOWN)
@@ -83,31 +86,34 @@ def after_round(data: PairingSet, scenario: str, before: Standing, strategy: Pai
     truth = {m: _true_in_pool(data, rows, m) for m in MODALITIES}
     ranks = np.array([true_rank(pairs, query, truth[query.modality][query.item]) for query in selection.queries])
     control = np.array([query.figures.get("control", 0.0) == 1.0 for query in selection.queries], dtype=bool)
+    shown = np.array([np.isin(q.candidates, truth[q.modality][q.item]).any() for q in selection.queries], dtype=bool)
     measured = _told(before, pairs, truth, ranks, control)
-    known, closed = answered(before, selection.queries, truth)
+    measured |= {"audit_shown": _share(shown[control]), "acquired_shown": _share(shown[~control])}
+    answers = answered(
+        said, selection.queries, truth, before.pools, round_number=number, outside=scenario.endswith(OUTSIDE)
+    )
     fitting = time.perf_counter()
-    head = _fitted(data, scenario, before.pools, known, seed)
+    head = _fitted(data, scenario, before.pools, answers.known, seed)
     measured["seconds_fit"] = time.perf_counter() - fitting
     measured["seconds_select"] = chosen - began
     measured |= scores(head, data, before.pools.tested)
     # Questions that a pool too small could not fill count as asked, so that all arms spend the same.
-    measured |= {"n_labels": float(spent + size), "pairs": float(len(known))}
-    measured["images_asked"] = float(np.mean([query.modality == "image" for query in selection.queries]))
+    measured |= {"n_labels": float(spent + size), "pairs": float(len(answers.known))}
+    measured["images_asked"] = _share(np.array([query.modality == "image" for query in selection.queries]))
     own = [query.modality for query, drawn in zip(selection.queries, control, strict=True) if not drawn]
     asked = (*before.asked, selection.modality or own[0]) if own or selection.modality else before.asked
-    return replace(
-        before,
-        known=known,
-        closed=closed,
-        joint=embedded(head, data, rows),
-        audited=(*before.audited, *ranks[control].tolist()),
-        asked=asked,
-        rounds=(*before.rounds, measured),
+    return Standing(
+        before.pools,
+        answers,
+        embedded(head, data, rows),
+        (*before.audited, *ranks[control].tolist()),
+        asked,
+        (*before.rounds, measured),
     )
 
 
 def _fitted(data: PairingSet, scenario: str, pools: Pools, known: np.ndarray, seed: int) -> ProjectionHead:
-    start = None if scenario == "no_start" else data.start
+    start = None if pools_of(scenario) == "no_start" else data.start
     if not len(known) and start is not None:
         return start
     features = {m: data.features[m][pools.rows[m]] for m in MODALITIES}
@@ -120,41 +126,10 @@ def embedded(head: ProjectionHead, data: PairingSet, rows: Mapping[str, np.ndarr
     return {m: head.embed(m, data.features[m][rows[m]]) for m in MODALITIES}
 
 
-# -- the annotator ------------------------------------------------------------------------------------------------
-
-
 def _true_in_pool(data: PairingSet, rows: Mapping[str, np.ndarray], modality: str) -> list[np.ndarray]:
     """For each item of a pool the rows of the other pool that belong to its content; none where it lacks them."""
     theirs = rows[other(modality)]
     return [np.flatnonzero(data.true_partners(modality, row)[theirs]) for row in rows[modality]]
-
-
-def answered(
-    before: Standing, queries: tuple[Query, ...], truth: Mapping[str, list[np.ndarray]]
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Known pairs and closed items after the answers: the best candidate that is true, else the item's own
-    counterpart from outside the candidates, else another of equal content. An item that meanwhile was paired from the
-    other end, or whose counterparts all were, gains nothing."""
-    known = [(int(image), int(text)) for image, text in before.known]
-    taken = {m: {pair[side] for pair in known} for side, m in enumerate(MODALITIES)}
-    closed = {m: before.closed[m].copy() for m in MODALITIES}
-    for query in queries:
-        theirs = other(query.modality)
-        if query.item in taken[query.modality]:
-            continue
-        right = set(truth[query.modality][query.item].tolist())
-        # Its own counterpart may be missing from the other pool; then another of equal content is as good.
-        row = before.pools.rows[query.modality][query.item]
-        own = np.flatnonzero(before.pools.rows[theirs] == row).tolist()
-        shown = [int(row) for row in query.candidates if int(row) in right]
-        partner = next((row for row in [*shown, *own, *sorted(right)] if row not in taken[theirs]), None)
-        if partner is None:
-            closed[query.modality][query.item] = True
-            continue
-        taken[query.modality].add(query.item)
-        taken[theirs].add(partner)
-        known.append((query.item, partner) if query.modality == "image" else (partner, query.item))
-    return np.array(known, dtype=np.int64).reshape(-1, 2), closed
 
 
 # -- what is measured ---------------------------------------------------------------------------------------------
@@ -171,6 +146,8 @@ def _ranks(
 ) -> np.ndarray:
     similar = pairs.joint[modality][items] @ pairs.joint[other(modality)].T
     similar[:, ~offered] = -np.inf
+    for place, item in enumerate(items.tolist()):
+        similar[place, pairs.refused.get(modality, {}).get(item, [])] = -np.inf
     best = np.array([row[true].max(initial=-np.inf) for row, true in zip(similar, right, strict=True)])
     above = (similar > best[:, None]).sum(axis=1) + 1.0
     return np.where(np.isfinite(best), above, np.inf)
@@ -184,8 +161,6 @@ def _told(
     told = {
         "audit_rank": _median(ranks[control]),
         "acquired_rank": _median(ranks[~control]),
-        "audit_shown": _share(ranks[control] <= SHOWN),
-        "acquired_shown": _share(ranks[~control] <= SHOWN),
     }
     most = max(pairs.size(m) for m in MODALITIES)
     if before.audited:

@@ -106,6 +106,7 @@ def queries_of(pairs: Pairs, picks: Picks, candidates: int) -> list[Query]:
     matches = picks.matches
     if matches is None:
         matches = Matching.of(pairs, picks.modality).best(picks.items, max(candidates, 2))
+    shown = matches.rows[:, :candidates]
     figures = {
         "guess_similarity": matches.column(0),
         "runner_similarity": matches.column(1),
@@ -116,7 +117,7 @@ def queries_of(pairs: Pairs, picks: Picks, candidates: int) -> list[Query]:
         Query(
             picks.modality,
             int(item),
-            matches.rows[place, :candidates],
+            shown[place][shown[place] >= 0],
             {name: float(values[place]) for name, values in figures.items() if np.isfinite(values[place])},
             picks.why[place],
         )

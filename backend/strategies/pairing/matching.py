@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,8 +25,9 @@ GROUP_DEPTH = 16
 
 @dataclass(frozen=True)
 class Matches:
-    """rows, scores: (q, k) candidates best first and their (corrected) similarities; margin: (q,) how far the two
-    best are apart, inf with fewer than two; guess, runner: (q,) the rows that it is between, -1 for none."""
+    """rows, scores: (q, k) candidates best first and their (corrected) similarities, -1 and -inf behind those of an
+    item that has fewer; margin: (q,) how far the two best are apart, inf with fewer than two; guess, runner: (q,) the
+    rows that it is between, -1 for none."""
 
     rows: np.ndarray
     scores: np.ndarray
@@ -37,12 +39,14 @@ class Matches:
     def plain(cls, rows: np.ndarray, scores: np.ndarray) -> Matches:
         """The margin between the best two candidates."""
         absent = np.full(len(rows), -1, dtype=np.int64)
-        margin = scores[:, 0] - scores[:, 1] if rows.shape[1] > 1 else np.full(len(rows), np.inf)
+        margin = np.full(len(rows), np.inf)
+        if rows.shape[1] > 1:
+            np.subtract(scores[:, 0], scores[:, 1], out=margin, where=np.isfinite(scores[:, 1]))
         guess = rows[:, 0] if rows.shape[1] > 0 else absent
         return cls(rows, scores, margin, guess, rows[:, 1] if rows.shape[1] > 1 else absent)
 
     def column(self, place: int) -> np.ndarray:
-        """(q,) scores of the candidates at this place, nan where there are not so many."""
+        """(q,) scores of the candidates at this place, not finite where there are not so many."""
         return self.scores[:, place] if place < self.scores.shape[1] else np.full(len(self.scores), np.nan)
 
     def at(self, places: np.ndarray) -> Matches:
@@ -56,12 +60,14 @@ class Matches:
 class Matching:
     """Items of one modality against the candidates of the other, by the cosine of their joint rows.
 
-    penalty: (n,) float64 subtracted from the similarity to each candidate, inf where it is none.
+    penalty: (n,) float64 subtracted from the similarity to each candidate, inf where it is none; refused: item ->
+    rows that are no candidates of this one.
     """
 
     own: Space
     theirs: Space
     penalty: np.ndarray
+    refused: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -82,7 +88,7 @@ class Matching:
             asking = np.flatnonzero(pairs.open(modality) | pairs.candidates(modality))
             sample, _ = uniform_sample(asking, HUB_ROWS, rng)
             penalty = hub_penalty(theirs, own.rows(sample), similarity, temperature)
-        return cls(own, theirs, np.where(candidates, penalty, np.inf))
+        return cls(own, theirs, np.where(candidates, penalty, np.inf), pairs.refused.get(modality, {}))
 
     def best(self, items: np.ndarray, k: int, *, margin: str = "plain") -> Matches:
         """The ``k`` >= 2 best candidates of some items, fewer if there are fewer.
@@ -91,9 +97,8 @@ class Matching:
         best similarity to a candidate whose cosine with the first is at most ``SAME_GROUP`` (section 6.7; groups
         around the best candidate are ours), inf where there is none.
         """
-        queries = self.own.rows(items)
         depth = max(k, GROUP_DEPTH) if margin == "group" else k
-        rows, scores = best_matches(queries, self.theirs, depth, self.penalty)
+        rows, scores = self._best(items, depth)
         found = Matches.plain(rows[:, :k], scores[:, :k])
         if margin == "plain" or rows.shape[1] < 2:
             return found
@@ -109,16 +114,27 @@ class Matching:
                 break
             # All of them stand for the first: look deeper, for these queries only.
             depth *= 8
-            rows, scores = best_matches(queries[waiting], self.theirs, depth, self.penalty)
+            rows, scores = self._best(items[waiting], depth)
         return Matches(found.rows, found.scores, found.scores[:, 0] - level, found.guess, runner)
+
+    def _best(self, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, scores) of the k best that were not refused."""
+        refused = {place: rows for place, i in enumerate(items.tolist()) if (rows := self.refused.get(i)) is not None}
+        spare = max(map(len, refused.values()), default=0)
+        rows, scores = best_matches(self.own.rows(items), self.theirs, k + spare, self.penalty)
+        for place, never in refused.items():
+            left = np.flatnonzero(~np.isin(rows[place], never))
+            kept, level = rows[place, left], scores[place, left]
+            rows[place], scores[place] = -1, -np.inf
+            rows[place, : len(left)], scores[place, : len(left)] = kept, level
+        return rows[:, :k], scores[:, :k]
 
     def _second_group(self, rows: np.ndarray) -> np.ndarray:
         """(q,) place of the first candidate of another group than the best one's, -1 where there is none."""
         out = np.empty(len(rows), dtype=np.int64)
         for place, row in enumerate(rows):
-            vectors = self.theirs.rows(row).astype(np.float64)
-            apart = vectors @ vectors[0] <= SAME_GROUP
+            vectors = self.theirs.rows(row[row >= 0]).astype(np.float64)
             # The best one is of its own group, whatever rounding says.
-            apart[0] = False
-            out[place] = int(np.argmax(apart)) if apart.any() else -1
+            apart = vectors[1:] @ vectors[0] <= SAME_GROUP if len(vectors) else np.zeros(0, dtype=bool)
+            out[place] = int(np.argmax(apart)) + 1 if apart.any() else -1
         return out

@@ -31,10 +31,12 @@ class Pairs:
     known: (p, 2) int64 rows (image, text) of the pairs so far; askable: modality -> (n_m,) bool, items that may be
     asked about now (paired ones are left out anyway); one_to_one: an item has one counterpart, so that paired items
     are not offered again; offered: modality -> (n_m,) bool, items that may stand among the candidates, all where a
-    modality is not named; rounds_asked: modality of the rounds so far, oldest first, for rules that look back.
+    modality is not named; rounds_asked: modality of the rounds so far, oldest first, for rules that look back;
+    refused: modality -> row of an item -> rows of the other modality that an annotator saw beside "none of these":
+    they are not offered to it again, and an item that has seen all there are is not asked about.
 
     Setting and names: Zhang and Zhu, arXiv 2510.03247 (unaligned.md section 1); pools of unequal size, ``askable``,
-    ``offered`` and items without counterpart are ours. Raises PairsInvalid where arrays disagree.
+    ``offered``, ``refused`` and items without counterpart are ours. Raises PairsInvalid where arrays disagree.
     """
 
     features: Mapping[str, np.ndarray]
@@ -44,6 +46,7 @@ class Pairs:
     one_to_one: bool = True
     offered: Mapping[str, np.ndarray] = field(default_factory=dict)
     rounds_asked: tuple[str, ...] = ()
+    refused: Mapping[str, Mapping[int, np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, arrays in (("features", self.features), ("joint", self.joint), ("askable", self.askable)):
@@ -66,10 +69,12 @@ class Pairs:
             raise PairsInvalid(f"rounds_asked names {strange}; write {list(MODALITIES)}")
 
     def _check_marks(self) -> None:
+        for name, named in (("askable", self.askable), ("offered", self.offered), ("refused", self.refused)):
+            strange = sorted(set(named) - set(MODALITIES))
+            if strange:
+                raise PairsInvalid(f"{name} has the modality {strange[0]!r}; give {list(MODALITIES)}")
         for name, arrays in (("askable", self.askable), ("offered", self.offered)):
             for modality, mask in arrays.items():
-                if modality not in MODALITIES:
-                    raise PairsInvalid(f"{name} has the modality {modality!r}; give {list(MODALITIES)}")
                 if mask.dtype != np.bool_ or mask.shape != (self.size(modality),):
                     raise PairsInvalid(
                         f"{name}[{modality!r}] is {mask.dtype} {mask.shape}; pass ({self.size(modality)},) bool"
@@ -100,9 +105,14 @@ class Pairs:
         return np.unique(self.known[:, MODALITIES.index(modality)]).astype(np.int64)
 
     def open(self, modality: str) -> np.ndarray:
-        """(n_m,) bool: items that may be asked about, unpaired, askable and with a vector."""
+        """(n_m,) bool: items that may be asked about, unpaired, askable, with a vector, and not with all candidates
+        refused."""
         mask = self.askable[modality] & self.present[modality]
         mask[self.paired(modality)] = False
+        if refused := self.refused.get(modality):
+            offered = self.candidates(other(modality))
+            total = int(offered.sum())
+            mask[[item for item, rows in refused.items() if int(offered[rows].sum()) == total]] = False
         return mask
 
     def candidates(self, modality: str) -> np.ndarray:
