@@ -17,9 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from backend.errors import ReplayInvalid
+from backend.simulation.pairing.pools import OUTSIDE, pools_of
 from backend.simulation.plots import draw
 from backend.simulation.results import Comparison, read_results
-from backend.simulation.tables import against, candidates_needed, in_all, overview, savings
+from backend.simulation.tables import against, candidates_needed, in_all, overview, pairs_gained, savings
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 PAIRING_BEGIN, PAIRING_END = "<!-- pairing results -->", "<!-- end of pairing results -->"
@@ -61,26 +62,37 @@ def tables(comparisons: Sequence[Comparison], arm: str) -> str:
 
 
 def pairing_tables(comparisons: Sequence[Comparison]) -> str:
-    """The same of replays of pairing."""
-    ordinary = [one for one in comparisons if one.scenario not in UNEVEN]
-    uneven = [one for one in comparisons if one.scenario in UNEVEN]
-    couples = [one for one in ordinary if "group" in one.arms[one.yardstick.reference].areas]
-    return _together(
-        [
-            ("Area under the curve of recall@1 minus random's, points ± standard error (seeds)", ordinary, overview),
-            ("The same for recall@10", ordinary, lambda found: overview(found, "recall_10")),
-            ("The same for the group score of couples", couples, lambda found: overview(found, "group")),
-            ("Questions saved; final recall@1", ordinary, savings),
-            (
-                "Candidates for 90% coverage; coverage of everything open; of the arm's own questions",
-                ordinary,
-                candidates_needed,
-            ),
-            ("Pools of uneven size or classes of steep sizes: recall@1 minus random's", uneven, overview),
-            ("The same pools: recall@10", uneven, lambda found: overview(found, "recall_10")),
-            ("The same pools: questions saved; final recall@1", uneven, savings),
-        ]
+    """The same of replays of pairing, first those whose annotator answers as the product's form lets them."""
+    by_form = [one for one in comparisons if not one.scenario.endswith(OUTSIDE)]
+    outside = [one for one in comparisons if one.scenario.endswith(OUTSIDE)]
+    found = (
+        _of_one_annotator(by_form, ""),
+        _of_one_annotator(outside, "Counterparts outside the candidates found: "),
     )
+    return "\n\n".join(text for text in found if text)
+
+
+def _of_one_annotator(comparisons: Sequence[Comparison], said: str) -> str:
+    ordinary = [one for one in comparisons if pools_of(one.scenario) not in UNEVEN]
+    uneven = [one for one in comparisons if pools_of(one.scenario) in UNEVEN]
+    couples = [one for one in ordinary if "group" in one.arms[one.yardstick.reference].areas]
+    wanted: list[tuple[str, Sequence[Comparison], Callable[[Sequence[Comparison]], str]]] = [
+        ("pairs gained; share of own questions whose counterpart was shown", ordinary, pairs_gained),
+        ("area under the curve of recall@1 minus random's, points ± standard error (seeds)", ordinary, overview),
+        ("the same for recall@10", ordinary, lambda found: overview(found, "recall_10")),
+        ("the same for the group score of couples", couples, lambda found: overview(found, "group")),
+        ("questions saved; final recall@1; seconds a selection", ordinary, savings),
+        (
+            "candidates for 90% coverage; coverage of everything open; of the arm's own questions",
+            ordinary if said else [],
+            candidates_needed,
+        ),
+        ("pools of uneven size or classes of steep sizes: pairs gained; shown", uneven, pairs_gained),
+        ("the same pools: recall@1 minus random's", uneven, overview),
+        ("the same pools: recall@10", uneven, lambda found: overview(found, "recall_10")),
+        ("the same pools: questions saved; final recall@1; seconds a selection", uneven, savings),
+    ]
+    return _together([((said or "By the form: ") + title, found, make) for title, found, make in wanted])
 
 
 def retrieval_tables(comparisons: Sequence[Comparison]) -> str:

@@ -20,6 +20,7 @@ PAIR_REASONS: Mapping[str, str] = {
     "random": "Why now: drawn at random.",
     "uncovered": "Why now: unlike anything paired so far.",
     "narrow_margin": "Why now: several candidates look about equally good to the model.",
+    "likely": "Why now: chosen to gain as many pairs as can be.",
     "confusable": "Why now: easily mistaken for something that is already paired.",
     "conflict": "Why now: two earlier answers contradict each other here.",
     "reserve": "Why now: next in line while the following batch is chosen.",

@@ -70,7 +70,7 @@ def pairing_table(one: Comparison) -> str:
     groups = "group" in one.arms[one.yardstick.reference].areas
     names = [
         "arm", "AULC", "minus random", "ahead", "R@5", "R@10", *(["group"] if groups else []), "final R@1",
-        *(["final group"] if groups else []), "questions saved", "about images", "shown among 8",
+        *(["final group"] if groups else []), "questions saved", "pairs", "about images", "shown among 8",
         "control's rank", "own rank", "select s", "fit s",
     ]  # fmt: skip
 
@@ -81,6 +81,7 @@ def pairing_table(one: Comparison) -> str:
             f"{100 * own.last['recall_1']:.1f}",
             *([f"{100 * own.last['group']:.1f}"] if groups else []),
             f"{100 * one.saved(arm):.0f}%",
+            _told(own.last, "pairs", "{:.0f}"),
             *(_told(own.average, name, "{:.0%}") for name in ("images_asked", "acquired_shown")),
             *(_told(own.average, name, "{:.0f}") for name in ("audit_rank", "acquired_rank")),
             f"{own.average['seconds_select']:.3f}",
@@ -148,6 +149,17 @@ def candidates_needed(comparisons: Sequence[Comparison]) -> str:
         ),
         "{:.0f}%",
     )
+
+
+def pairs_gained(comparisons: Sequence[Comparison]) -> str:
+    """Arms by set and scenario: pairs known at the end; the share of the arm's own questions whose counterpart was
+    among the candidates."""
+
+    def told(one: Comparison, arm: str) -> str:
+        own = one.arms[arm]
+        return f"{own.last['pairs']:.0f}; {_told(own.average, 'acquired_shown', '{:.0%}')}"
+
+    return _across(comparisons, lambda one, arm: one.arms[arm].last["pairs"], told, "{:.0f}")
 
 
 def _ranked(one: Comparison, names: Sequence[str], cells: Callable[[str, ArmResult], list[str]]) -> str:

@@ -25,7 +25,7 @@ from backend.simulation.pairing.pools import Pools, drawn_pools
 from backend.simulation.pairing.replay import ROUNDS, after_round, replay, scores, true_rank
 from backend.simulation.pairs import Pairs as Listed
 from backend.simulation.results import compare
-from backend.simulation.tables import candidates_needed, pairing_table, report
+from backend.simulation.tables import candidates_needed, pairing_table, pairs_gained, report
 from backend.store.tables import PairQueryRow
 from backend.strategies import create_strategy, strategy_names
 from backend.strategies.pairing import MODALITIES, Pairs, Query
@@ -253,7 +253,7 @@ def test_the_annotator_leaves_behind_what_the_product_settles() -> None:
         pairs = Pairs(rows, joint, said.known, said.askable(number), refused=said.refused)
         chosen = create_strategy("pair_random", audit_share=0.5).select(pairs, 10, rng, candidates=3).queries
         asked += [form_answer(query, number, numbers) for query in chosen]
-        said = answered(said, chosen, truth, pools, round_number=number, outside=False)
+        said = answered(said, chosen, truth, pools, numbers, round_number=number, outside=False)
         settled = settle(asked, {}, number + 1)
         assert {tuple(pair) for pair in arrays.known(settled).tolist()} == {tuple(p) for p in said.known.tolist()}
         for m in MODALITIES:
@@ -290,11 +290,12 @@ def test_couples_are_scored_by_group_and_other_sets_are_not() -> None:
 
 
 FIVE = Pools(dict.fromkeys(MODALITIES, np.arange(5)), np.arange(0))
+APART = dict.fromkeys(MODALITIES, np.arange(5))
 
 
 def after(known: list[tuple[int, int]], truth: dict[str, list[np.ndarray]], *asked: Query, outside: bool) -> Answers:
     before = replace(Answers.none_yet(FIVE), known=np.array(known, dtype=np.int64).reshape(-1, 2))
-    return answered(before, asked, truth, FIVE, round_number=1, outside=outside)
+    return answered(before, asked, truth, FIVE, APART, round_number=1, outside=outside)
 
 
 def query(modality: str, item: int, *candidates: int) -> Query:
@@ -322,7 +323,7 @@ def test_by_the_form_a_counterpart_that_is_not_shown_is_none_of_these_and_the_it
     for number in (2, 3):
         assert said.askable(number)["image"].tolist() == [True, False, True, True, True]
     assert said.askable(4)["image"].all()
-    again = answered(said, (query("image", 1, 0, 3),), truth, FIVE, round_number=4, outside=False)
+    again = answered(said, (query("image", 1, 0, 3),), truth, FIVE, APART, round_number=4, outside=False)
     assert again.refused["image"][1].tolist() == [0, 2, 3, 4] and not again.askable(5)["image"][1]
 
 
@@ -465,10 +466,15 @@ def test_results_are_told_by_recall_and_by_the_score_of_couples(tmp_path: Path) 
     assert "final group" in pairing_table(with_couples) and "final group" not in pairing_table(plain)
     assert "questions" in report(done) and "classes" not in report(done)
     assert "`three_step`" in candidates_needed(done)
+    gained = plain.arms["three_step"].last["pairs"]
+    assert f"| {gained:.0f}; " in pairs_gained([plain]) and f"| {gained:.0f} |" in pairing_table(plain)
     text = pairing_tables(done)
     assert "| arm | couples | mean |" in text and "| arm | couples | tiny | mean |" in text
     assert "uneven" not in text
     assert "| arm | tiny uneven | mean |" in pairing_tables([*done, replace(plain, scenario="uneven")])
+    outside = replace(plain, scenario="plain_outside")
+    apart = pairing_tables([plain, outside])
+    assert "| arm | tiny | mean |" in apart and "| arm | tiny plain outside | mean |" in apart
     document = tmp_path / "doc.md"
     document.write_text(f"a\n{PAIRING_BEGIN}\n{PAIRING_END}\nb\n")
     put_into(document, text, (PAIRING_BEGIN, PAIRING_END))

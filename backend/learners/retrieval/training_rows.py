@@ -60,14 +60,20 @@ class TrainingRows:
         return {name: self.blocks[name][self.complete] for name in self.names}
 
 
-def all_pairs(features: Mapping[str, np.ndarray], most: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def all_pairs(features: Mapping[str, np.ndarray], most: int) -> dict[str, np.ndarray]:
     """modality -> (p, D_m) float64 complete rows of a pool, labelled or not; ``most`` drawn where it has more.
+
+    The draw depends on the number of rows alone: every round of a project computes its pair space from the same.
 
     Raises FeaturesMismatch.
     """
     names = sorted(features)
     count = len(features[names[0]])
-    drawn = np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
+    drawn = (
+        np.arange(count)
+        if count <= most
+        else np.sort(np.random.default_rng(count).choice(count, most, replace=False))
+    )
     blocks = {name: training_block(features[name], drawn, name) for name in names}
     complete = np.logical_and.reduce([np.any(block, axis=1) for block in blocks.values()])
     return {name: block[complete] for name, block in blocks.items()}

@@ -116,7 +116,7 @@ class TwoBranchHead:
         prototypes = class_prototypes(rows.n_classes, options.class_width, rng)
         targets = shared_targets(rows.labels)
         fold = stratified_folds(rows.labels, FOLDS, rng)
-        joint = rows.pairs() if options.pairs == "labelled" else all_pairs(features, MOST_PAIRS, rng)
+        joint = rows.pairs() if options.pairs == "labelled" else all_pairs(features, MOST_PAIRS)
         spaces = pair_space_again(joint, options.pair_width)
         branches, outputs, held_out = {}, {}, {}
         for name in rows.names:

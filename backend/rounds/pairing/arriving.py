@@ -13,7 +13,6 @@ from backend.errors import StreamStateInvalid
 from backend.learners.projection import ProjectionHead
 from backend.rounds.options import ProjectOptions
 from backend.rounds.pairing.choosing import (
-    SPARE,
     Choice,
     PairingArrays,
     as_question,
@@ -92,10 +91,10 @@ def judge_arrivals(
     for m, picked in chosen.items():
         items = np.array([row for row, _, _ in picked], dtype=np.int64)
         covers = np.array([cover for _, _, cover in picked])
-        for query in item_queries(pairs, m, items, [why for _, why, _ in picked], covers, shown + SPARE):
+        for query in item_queries(pairs, m, items, [why for _, why, _ in picked], covers, shown):
             if query.why == "control":
                 query = replace(query, figures={**query.figures, "control": 1.0})
-            questions.append(as_question(arrays, pairs, query, settled.refused, shown))
+            questions.append(as_question(arrays, pairs, query))
     return Arrival(Choice(questions, set()), judged, _outdated(arrays, judged, settled, options), stream.state())
 
 

@@ -21,16 +21,13 @@ from backend.strategies.pairing import (
     MODALITIES,
     Query,
     conformal_candidates,
-    exhausted,
     farthest_of,
     one_of_each,
     other,
-    unrefused,
+    still_offered,
 )
 
 MOST_CANDIDATES = 8
-# Candidates looked at beyond those shown, so that some that were refused before can be left out.
-SPARE = 24
 
 
 @dataclass(frozen=True)
@@ -166,8 +163,8 @@ def choose_questions(
         audit_share=options.audit_share,
         **{**options.strategy_options, "directions": _directions(directions, options)},
     )
-    selection = strategy.select(pairs, places, np.random.default_rng(seed), candidates=shown + SPARE)
-    questions += [as_question(arrays, pairs, query, settled.refused, shown) for query in selection.queries]
+    selection = strategy.select(pairs, places, np.random.default_rng(seed), candidates=shown)
+    questions += [as_question(arrays, pairs, query) for query in selection.queries]
     # One leaves at least: a buffer that stayed full would be asked about for ever.
     keep = min(options.stream_keep, options.stream_buffer - 1) if options.stream_buffer else 0
     kept = farthest_of(pairs, selection, keep) if keep else {}
@@ -200,9 +197,7 @@ def pools(
             _history(asked),
         ),
     )
-    for m in MODALITIES:
-        pairs.askable[m][_exhausted(arrays, pairs, m, settled.refused)] = False
-    return pairs
+    return replace(pairs, refused={m: _refused(arrays, pairs, m, settled.refused) for m in MODALITIES})
 
 
 def of_distinct_contents(arrays: PairingArrays, pairs: Pairs) -> Pairs:
@@ -210,16 +205,14 @@ def of_distinct_contents(arrays: PairingArrays, pairs: Pairs) -> Pairs:
     return replace(pairs, offered={m: one_of_each(arrays.content(m), pairs.candidates(m)) for m in MODALITIES})
 
 
-def _exhausted(
+def _refused(
     arrays: PairingArrays, pairs: Pairs, modality: str, refused: Mapping[int, set[int]]
-) -> NDArray[np.bool_]:
-    """(n,) bool: items that nothing is left on offer for."""
+) -> dict[int, NDArray[np.int64]]:
+    """Row of an item -> rows on offer that an annotator saw beside "none of these", by this or another name."""
     theirs, numbers = other(modality), arrays.numbers[modality]
-    mask = np.full(len(numbers), not pairs.offered[theirs].any())
     rows = arrays.rows(modality, refused.keys())
     in_vain = {int(row): arrays.rows(theirs, refused[int(numbers[row])]) for row in rows}
-    mask[exhausted(arrays.content(theirs), pairs.offered[theirs], in_vain)] = True
-    return mask
+    return still_offered(arrays.content(theirs), pairs.offered[theirs], in_vain)
 
 
 def pool_state(options: ProjectOptions) -> str:
@@ -268,25 +261,10 @@ def _directions(directions: Sequence[str], options: ProjectOptions) -> str:
     return str(options.strategy_options.get("directions", "both")) if len(directions) > 1 else directions[0]
 
 
-def as_question(
-    arrays: PairingArrays,
-    pairs: Pairs,
-    query: Query,
-    refused: Mapping[int, set[int]],
-    shown: int,
-) -> Question:
-    """A query of rows in numbers of the catalogue, without candidates that were refused before."""
+def as_question(arrays: PairingArrays, pairs: Pairs, query: Query) -> Question:
+    """A query of rows in numbers of the catalogue."""
     item = int(arrays.numbers[query.modality][query.item])
-    offered = other(query.modality)
-    left = pairs.offered[offered]
-    if item in refused:
-        left = unrefused(arrays.content(offered), left, arrays.rows(offered, refused[item]))
-    rows = [int(r) for r in query.candidates if left[r]][:shown]
-    if len(rows) < shown:
-        # More were refused than the strategy had to spare.
-        further = np.setdiff1d(np.flatnonzero(left), rows)
-        similar = pairs.joint[offered][further] @ pairs.joint[query.modality][query.item]
-        rows += further[np.argsort(-similar, kind="stable")][: shown - len(rows)].tolist()
+    offered, rows = other(query.modality), query.candidates
     similarities = pairs.joint[offered][rows] @ pairs.joint[query.modality][query.item]
     control = query.figures.get("control", 0.0) > 0
     return Question(

@@ -12,16 +12,13 @@ from dataclasses import dataclass, field, replace
 
 from backend.labelstudio.annotations import parse_time
 from backend.store.tables import PairQueryRow
-from backend.strategies.pairing import other, rest_end
+from backend.strategies.pairing import COOL_DOWN, LONGEST_REST, other, rest_end
 
 CONFLICT = "conflict"
 ANSWERED = frozenset({"pick", "written"})
 DECIDED = ANSWERED | {"none"}
-# Rounds after which an item is asked about again, the first time; twice as many each further time. By then the model
-# has other guesses than those answered "none of these". A conflict that nobody decided rests as long.
-COOL_DOWN, COOL_DOWN_UNSURE = 3, 2
-# So long rests an item at most that was answered "none of these": each time it is shown other candidates.
-LONGEST_REST = 12
+# As COOL_DOWN, after "cannot tell". A conflict that nobody decided rests as long as an item without counterpart.
+COOL_DOWN_UNSURE = 2
 
 Pair = tuple[int, int]
 """Numbers of an image and a text."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from backend.simulation.pairing.pools import Pools
-from backend.strategies.pairing import MODALITIES, Query, other, rests
+from backend.strategies.pairing import COOL_DOWN, LONGEST_REST, MODALITIES, Query, other, rest_end
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,13 @@ class Answers:
     """What was answered so far, in rows of the pools.
 
     known: (p, 2) pairs; refused: modality -> item -> candidates seen beside "none of these"; nones: modality -> item
-    -> round of the last such answer; closed: modality -> (n,) bool, items whose counterpart was looked for outside
+    -> rounds of such answers; closed: modality -> (n,) bool, items whose counterpart was looked for outside
     the candidates in vain.
     """
 
     known: np.ndarray
     refused: Mapping[str, Mapping[int, np.ndarray]]
-    nones: Mapping[str, Mapping[int, int]]
+    nones: Mapping[str, Mapping[int, tuple[int, ...]]]
     closed: Mapping[str, np.ndarray]
 
     @classmethod
@@ -39,7 +39,8 @@ class Answers:
         """Modality -> (n,) bool: items that a round may ask about; who got "none of these" rests for a while."""
         masks = {m: ~self.closed[m] for m in MODALITIES}
         for m, mask in masks.items():
-            mask[[item for item, asked_in in self.nones[m].items() if rests(asked_in, round_number)]] = False
+            ends = {item: rest_end(rounds, COOL_DOWN, LONGEST_REST) for item, rounds in self.nones[m].items()}
+            mask[[item for item, end in ends.items() if end > round_number]] = False
         return masks
 
 
@@ -48,15 +49,18 @@ def answered(
     queries: Sequence[Query],
     truth: Mapping[str, Sequence[np.ndarray]],
     pools: Pools,
+    contents: Mapping[str, np.ndarray],
     *,
     round_number: int,
     outside: bool,
 ) -> Answers:
     """After the answers to the questions of a round.
 
-    The best candidate that is true makes a pair. Where none is, the answer is "none of these", or with ``outside``
-    the item's own counterpart from outside the candidates, else another of equal content. An item that meanwhile was
-    paired from the other end, or whose true candidates all were, gains nothing and is not refused anything.
+    The best candidate that is true makes a pair, or one of equal content where that is taken. Where none is true, the
+    answer is "none of these", or with ``outside`` the item's own counterpart from outside the candidates, else
+    another of equal content. An item that meanwhile was paired from the other end, or whose true candidates all were,
+    gains nothing and is not refused anything. truth: for each item its true rows; contents: modality -> number of
+    each row of the pools, equal where the content is.
     """
     known = [(int(image), int(text)) for image, text in before.known]
     taken = {m: {pair[side] for pair in known} for side, m in enumerate(MODALITIES)}
@@ -69,8 +73,9 @@ def answered(
             continue
         right = set(truth[mine][query.item].tolist())
         shown = [int(row) for row in query.candidates if int(row) in right]
-        beyond = _beyond(pools, query, right) if outside else []
-        partner = next((row for row in [*shown, *beyond] if row not in taken[theirs]), None)
+        words = contents[theirs]
+        further = _beyond(pools, query, right) if outside else [r for r in right if words[r] in words[shown]]
+        partner = next((row for row in [*shown, *further] if row not in taken[theirs]), None)
         if partner is not None:
             taken[mine].add(query.item)
             taken[theirs].add(partner)
@@ -78,7 +83,7 @@ def answered(
         elif outside:
             closed[mine][query.item] = True
         elif not shown:
-            nones[mine][query.item] = round_number
+            nones[mine][query.item] = (*nones[mine].get(query.item, ()), round_number)
             refused[mine][query.item] = np.union1d(refused[mine].get(query.item, []), query.candidates).astype(int)
     return Answers(np.array(known, dtype=np.int64).reshape(-1, 2), refused, nones, closed)
 

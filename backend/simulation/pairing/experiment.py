@@ -109,7 +109,7 @@ class PairingPlan:
 
 
 def usual_pair_arms() -> list[str]:
-    """Random and what the method is held against: core-sets, margins, three steps in each space, hard negatives."""
+    """Random; what the method is held against: core-sets, margins, three steps, hard negatives; and ours."""
     return [
         RANDOM,
         "pair_coreset",
@@ -120,6 +120,7 @@ def usual_pair_arms() -> list[str]:
         "three_step:space=both",
         "hard_negative",
         "pair_mix",
+        "pair_likely",
     ]
 
 

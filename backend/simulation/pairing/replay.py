@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +15,16 @@ from backend.simulation.pairing.pair_sets import PairingSet
 from backend.simulation.pairing.pools import OUTSIDE, Pools, drawn_pools, pools_of
 from backend.simulation.shared_opening import Measures, SharedOpening
 from backend.strategies import create_strategy
-from backend.strategies.pairing import MODALITIES, Pairs, PairStrategy, Query, conformal_candidates, other
+from backend.strategies.pairing import (
+    MODALITIES,
+    Pairs,
+    PairStrategy,
+    Query,
+    conformal_candidates,
+    one_of_each,
+    other,
+    still_offered,
+)
 
 SHOWN = 8
 # Share of misses that the number of candidates is to allow.
@@ -71,15 +80,11 @@ def after_round(data: PairingSet, scenario: str, before: Standing, strategy: Pai
     size = min(data.batch_size, data.budget - spent)
     rows = before.pools.rows
     features = {m: data.features[m][rows[m]] for m in MODALITIES}
-    said, number = before.answers, len(before.rounds) + 1
-    pairs = Pairs(
-        features,
-        before.joint,
-        said.known,
-        said.askable(number),
-        rounds_asked=before.asked,
-        refused=said.refused,
-    )
+    contents = {m: data.contents[m][rows[m]] for m in MODALITIES}
+    said, number, outside = before.answers, len(before.rounds) + 1, scenario.endswith(OUTSIDE)
+    pairs = Pairs(features, before.joint, said.known, said.askable(number), rounds_asked=before.asked)
+    if not outside:
+        pairs = as_offered(pairs, contents, said)
     began = time.perf_counter()
     selection = strategy.select(pairs, size, np.random.default_rng([seed, spent]), candidates=SHOWN)
     chosen = time.perf_counter()
@@ -89,9 +94,7 @@ def after_round(data: PairingSet, scenario: str, before: Standing, strategy: Pai
     shown = np.array([np.isin(q.candidates, truth[q.modality][q.item]).any() for q in selection.queries], dtype=bool)
     measured = _told(before, pairs, truth, ranks, control)
     measured |= {"audit_shown": _share(shown[control]), "acquired_shown": _share(shown[~control])}
-    answers = answered(
-        said, selection.queries, truth, before.pools, round_number=number, outside=scenario.endswith(OUTSIDE)
-    )
+    answers = answered(said, selection.queries, truth, before.pools, contents, round_number=number, outside=outside)
     fitting = time.perf_counter()
     head = _fitted(data, scenario, before.pools, answers.known, seed)
     measured["seconds_fit"] = time.perf_counter() - fitting
@@ -110,6 +113,13 @@ def after_round(data: PairingSet, scenario: str, before: Standing, strategy: Pai
         asked,
         (*before.rounds, measured),
     )
+
+
+def as_offered(pairs: Pairs, contents: Mapping[str, np.ndarray], said: Answers) -> Pairs:
+    """The pairs with what the product shows: each content once, and to no item what was "none of these" for it."""
+    offered = {m: one_of_each(contents[m], pairs.candidates(m)) for m in MODALITIES}
+    refused = {m: still_offered(contents[other(m)], offered[other(m)], said.refused[m]) for m in MODALITIES}
+    return replace(pairs, offered=offered, refused=refused)
 
 
 def _fitted(data: PairingSet, scenario: str, pools: Pools, known: np.ndarray, seed: int) -> ProjectionHead:

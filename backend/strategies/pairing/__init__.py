@@ -3,7 +3,7 @@
 from backend.strategies.pairing.base import PairStrategy
 from backend.strategies.pairing.conformal import CandidateCount, conformal_candidates
 from backend.strategies.pairing.pairs import MODALITIES, WHY, Pairs, PairSelection, Query, other
-from backend.strategies.pairing.refusals import exhausted, one_of_each, rest_end, unrefused
+from backend.strategies.pairing.refusals import COOL_DOWN, LONGEST_REST, one_of_each, rest_end, still_offered
 from backend.strategies.pairing.streams import (
     ItemStream,
     arrival_figures,
@@ -13,6 +13,8 @@ from backend.strategies.pairing.streams import (
 )
 
 __all__ = [
+    "COOL_DOWN",
+    "LONGEST_REST",
     "MODALITIES",
     "WHY",
     "CandidateCount",
@@ -23,12 +25,11 @@ __all__ = [
     "Query",
     "arrival_figures",
     "conformal_candidates",
-    "exhausted",
     "farthest_of",
     "item_figures",
     "item_queries",
     "one_of_each",
     "other",
     "rest_end",
-    "unrefused",
+    "still_offered",
 ]

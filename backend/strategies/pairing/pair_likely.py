@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from backend.strategies.base import option
+from backend.strategies.explain import percentile
 from backend.strategies.kernels.sampling import uniform_sample
 from backend.strategies.pairing.base import Open, PairStrategy, Picks, drawn_modality
 from backend.strategies.pairing.matching import SIMILARITIES, Matching
@@ -16,14 +17,23 @@ from backend.strategies.pairing.pairs import Pairs
 
 @dataclass(frozen=True)
 class PairLikely(PairStrategy):
-    """x"""
+    """The items of a modality drawn at random whose best candidate is the most similar one, lowest row on ties.
+
+    A question gains a pair where the counterpart is among the candidates shown, else it says only what does not
+    belong together; so this asks where the model's own similarity says that it is. Similarities are corrected for
+    candidates that are similar to everything (CSLS), which asks about other items and shows other candidates, and
+    candidates that an annotator refused for an item count no more. Above ``sample_rows`` items a uniform sample of
+    them competes. parts: guess_similarity of the items that competed, and these (compared).
+
+    All of it is ours but the correction, which is that of Conneau et al., ICLR 2018 (``kernels.hubness``). It is the
+    opposite of ``pair_margin``: it looks for what the model is sure of, as an unsure question mostly gains nothing.
+    """
 
     name: ClassVar[str] = "pair_likely"
     title: ClassVar[str] = "Counterpart most likely among the candidates"
-    paper: ClassVar[str] = "ours"
+    paper: ClassVar[str] = "ours, with the correction of Conneau et al., ICLR 2018"
     complexity: ClassVar[str] = "O(min(n, sample_rows) n d) time as matrix products, O(n) memory"
 
-    among: float = option(0.0, "batches", low=0.0, high=1000.0)
     similarity: str = option(
         "csls", "plain cosine, or corrected for candidates that are similar to everything", choices=SIMILARITIES
     )
@@ -32,9 +42,11 @@ class PairLikely(PairStrategy):
 
     def _pick(self, pairs: Pairs, open_: Open, count: int, rng: np.random.Generator, candidates: int) -> Picks:
         modality = drawn_modality(open_, rng)
-        size = round(self.among * count) or self.sample_rows
-        rows, _ = uniform_sample(np.flatnonzero(open_[modality]), max(size, count), rng)
+        rows, _ = uniform_sample(np.flatnonzero(open_[modality]), max(self.sample_rows, count), rng)
         matching = Matching.of(pairs, modality, self.similarity, self.temperature, rng)
         found = matching.best(rows, max(candidates, 2))
-        places = np.argsort(-found.column(0), kind="stable")[:count]
-        return Picks(modality, rows[places], ["random"] * len(places), {}, {}, found.at(places))
+        best = np.nan_to_num(found.column(0), nan=-np.inf)
+        places = np.argsort(-best, kind="stable")[:count]
+        figures = {"guess_percentile": percentile(best[places], best)}
+        parts = {"compared": rows, "guess_similarity": best}
+        return Picks(modality, rows[places], ["likely"] * len(places), figures, parts, found.at(places))

@@ -109,10 +109,11 @@ class Pairs:
         refused."""
         mask = self.askable[modality] & self.present[modality]
         mask[self.paired(modality)] = False
-        if refused := self.refused.get(modality):
+        if modality in self.refused:
             offered = self.candidates(other(modality))
             total = int(offered.sum())
-            mask[[item for item, rows in refused.items() if int(offered[rows].sum()) == total]] = False
+            mask &= total > 0
+            mask[[item for item, rows in self.refused[modality].items() if int(offered[rows].sum()) == total]] = False
         return mask
 
     def candidates(self, modality: str) -> np.ndarray:
@@ -159,6 +160,7 @@ class Query:
 WHY: Mapping[str, str] = {
     "uncovered": "far from every pair known so far",
     "narrow_margin": "its two best candidates are close to one another",
+    "likely": "its best candidate is more similar than those of others",
     "confusable": "close to the counterpart of a pair it does not belong to",
     "random": "drawn at random by a strategy that does so",
     "control": "drawn at random to measure how well the candidates do",

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+# Rounds after which an item that was answered "none of these" is asked about again, the first time; twice as many
+# each further time, this many at most. By then the model has other guesses, and it is shown other candidates.
+COOL_DOWN, LONGEST_REST = 3, 12
+
 
 def rest_end(rounds: Sequence[int], first: int, longest: int | None = None) -> int:
     """The round from which on an item may be asked about again that was asked about in vain in these rounds.
@@ -28,17 +32,21 @@ def one_of_each(contents: np.ndarray, offered: np.ndarray) -> np.ndarray:
     return mask
 
 
-def unrefused(contents: np.ndarray, offered: np.ndarray, refused: np.ndarray) -> np.ndarray:
-    """(n,) bool: items on offer whose content is that of none of the rows ``refused``."""
-    return offered & ~np.isin(contents, contents[refused])
+def still_offered(
+    contents: np.ndarray, offered: np.ndarray, refused: Mapping[int, np.ndarray]
+) -> dict[int, np.ndarray]:
+    """Item -> rows on offer, ascending, whose content is that of a row it was shown in vain.
 
-
-def exhausted(contents: np.ndarray, offered: np.ndarray, refused: Mapping[int, np.ndarray]) -> list[int]:
-    """Items that nothing is left on offer for; refused: item -> the rows it was shown in vain."""
-    count = int(offered.sum())
-    return [
-        item
-        for item, rows in refused.items()
-        # Fewer than there are cannot be all of them.
-        if len(rows) >= count and not unrefused(contents, offered, rows).any()
-    ]
+    contents, offered: as in ``one_of_each``, each content on offer once at most; refused: item -> rows.
+    """
+    rows = np.flatnonzero(offered)
+    rows = rows[np.argsort(contents[rows], kind="stable")]
+    ordered = contents[rows]
+    found = {}
+    for item, seen in refused.items():
+        wanted = np.unique(contents[seen])
+        at = np.searchsorted(ordered, wanted)
+        here = at < len(ordered)
+        here[here] = ordered[at[here]] == wanted[here]
+        found[item] = np.sort(rows[at[here]])
+    return found
