@@ -61,7 +61,8 @@ def simulate(
         typer.Option(
             "--scenario",
             help="plain, long_tail, text_blank, ... or all; pairing: plain, no_start, imbalanced, uneven, each with"
-            " _outside behind it where the annotator looks beyond the candidates; retrieval: plain, labelled_pairs, ascmr_network; may be repeated.",
+            " _outside behind it where the annotator looks beyond the candidates; retrieval: plain, labelled_pairs,"
+            " ascmr_network; may be repeated.",
         ),
     ] = None,
     split: Annotated[

@@ -18,7 +18,7 @@ from backend.strategies import create_strategy
 # What Label Studio's model form turns an object into when it is opened and saved.
 FORM_ARTEFACT = "[object Object]"
 # What a pairing project starts with; all others start with the default of the options.
-PAIRING_STRATEGY = "three_step"
+PAIRING_STRATEGY = "pair_likely"
 RETRIEVAL_LEARNERS = ("two_branch", "ascmr_network")
 EXAMPLE = '{"strategy": "bmmal", "batch_size": 40}'
 

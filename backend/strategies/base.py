@@ -139,7 +139,7 @@ class Strategy(Registered):
         if pairs:
             raise StrategyUnsuited(
                 f"strategy {self.name!r} chooses records to be classified and this project pairs two pools; "
-                "use 'three_step' or another strategy that needs pairs"
+                "use 'pair_likely' or another strategy that needs pairs"
             )
         if pool_size is not None:
             self._check_size(pool_size)

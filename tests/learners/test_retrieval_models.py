@@ -389,6 +389,18 @@ def test_the_pair_space_of_the_same_pairs_is_computed_once(monkeypatch):
     )
 
 
+def test_rounds_of_a_large_pool_draw_the_same_pairs(monkeypatch):
+    monkeypatch.setattr("backend.learners.retrieval.two_branch.MOST_PAIRS", 100)
+    features, labels = pairs()
+    rounds = [
+        create_retrieval_model("two_branch", pair_width=4).fit(features, hidden(labels, shown), seed=seed)
+        for shown, seed in ((40, 1), (80, 2))
+    ]
+    for name in features:
+        first, second = (trained.branches[name].directions for trained in rounds)
+        np.testing.assert_array_equal(first, second)
+
+
 def test_one_fold_calibrates_where_labels_are_many(monkeypatch):
     features, labels = pairs(n=1000, spread=2.0)
     shown = hidden(labels, 600)

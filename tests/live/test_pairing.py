@@ -255,7 +255,7 @@ def test_a_project_that_turns_to_pairs_keeps_its_tasks_and_gets_a_strategy_that_
         )
         version = loop.wait_for_version()
         loop.client.update_project(loop.project_id, label_config=config("image_text_pairing"))
-        wait_for("the other kind of strategy", lambda: loop.project.options["strategy"] == "three_step")
+        wait_for("the other kind of strategy", lambda: loop.project.options["strategy"] == "pair_likely")
         loop.add(*pools(12))
         loop.wait_for_version(after=version)
         assert set(ids) <= loop.client.task_ids(loop.project_id)

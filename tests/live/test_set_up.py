@@ -73,7 +73,7 @@ def test_the_set_up_script_takes_every_template_with_the_strategy_that_suits_it(
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         [project] = projects.every(backend.services().store)
-        assert project.options["strategy"] == "three_step"
+        assert project.options["strategy"] == "pair_likely"
 
 
 @pytest.mark.parametrize(

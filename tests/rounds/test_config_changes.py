@@ -149,7 +149,7 @@ def test_a_round_that_finds_a_change_itself_asks_for_no_other(services: Services
 @pytest.mark.parametrize(
     ("before", "options", "after", "strategy"),
     [
-        (config("A", "B"), {"strategy": "badge", "batch_size": 7}, MANY_TO_MANY, "three_step"),
+        (config("A", "B"), {"strategy": "badge", "batch_size": 7}, MANY_TO_MANY, "pair_likely"),
         (MANY_TO_MANY, {"batch_size": 7}, config("A", "B"), "auto"),
         (config("A", "B"), {"strategy": "dropquery", "batch_size": 7}, config("A", "B", choice="multiple"), "auto"),
         (config("A", "B"), {"strategy": "margin", "batch_size": 7}, config("A", "C"), "margin"),
@@ -215,7 +215,7 @@ def test_a_project_that_turned_from_classes_to_pairs_is_served_as_one(services: 
     told.label_config = MANY_TO_MANY
     sync_project(services, 1)
     options = options_of(projects.get(services.store, 1))
-    assert (options.strategy, options.one_to_one, options.batch_size) == ("three_step", False, 7)
+    assert (options.strategy, options.one_to_one, options.batch_size) == ("pair_likely", False, 7)
 
 
 def test_a_head_answers_under_the_choices_it_was_trained_on_only(services: Services) -> None:

@@ -212,10 +212,10 @@ def test_options_that_make_no_sense_in_a_pairing_project_are_refused() -> None:
     both = TaskSchema.from_label_config((TEMPLATES / "image_text_pairing" / "config.xml").read_text())
     images = TaskSchema.from_label_config((TEMPLATES / "image_to_captions" / "config.xml").read_text())
     many = TaskSchema.from_label_config((TEMPLATES / "many_to_many_pairing" / "config.xml").read_text())
-    assert change_options({}, {}, both).strategy == "three_step"
+    assert change_options({}, {}, both).strategy == "pair_likely"
     assert (change_options({}, {}, both).one_to_one, change_options({}, {}, many).one_to_one) == (True, False)
     for schema, changes, words in (
-        (both, {"strategy": "auto"}, "three_step"),
+        (both, {"strategy": "auto"}, "pair_likely"),
         (both, {"candidates": 40}, "candidates"),
         (images, {"strategy_options": {"directions": "text"}}, "image_text_pairing"),
         (both, {"strategy_options": {"speed": 3}}, "speed"),

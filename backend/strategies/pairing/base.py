@@ -39,7 +39,7 @@ class PairStrategy(Registered):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"pairs"})
-    any_size: ClassVar[str] = "'three_step' or 'pair_random'"
+    any_size: ClassVar[str] = "'pair_likely' or 'pair_random'"
 
     directions: str = option(
         "both", "what may be asked about: both modalities, or one of them", choices=("both", *MODALITIES)

@@ -25,8 +25,10 @@ class PairLikely(PairStrategy):
     candidates that an annotator refused for an item count no more. Above ``sample_rows`` items a uniform sample of
     them competes. parts: guess_similarity of the items that competed, and these (compared).
 
-    All of it is ours but the correction, which is that of Conneau et al., ICLR 2018 (``kernels.hubness``). It is the
-    opposite of ``pair_margin``: it looks for what the model is sure of, as an unsure question mostly gains nothing.
+    It is the opposite of ``pair_margin``: it looks for what the model is sure of, as an unsure question mostly gains
+    nothing.
+
+    Source: ours; the correction is that of Conneau et al., ICLR 2018 (``kernels.hubness``).
     """
 
     name: ClassVar[str] = "pair_likely"

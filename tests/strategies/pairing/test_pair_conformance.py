@@ -21,7 +21,7 @@ from backend.strategies.registry import strategy_class
 
 ALL = strategy_names(pairs=True)
 # Files of the package that hold no strategy of their own; every other one must be registered.
-INFRASTRUCTURE = {"__init__", "base", "conformal", "covering", "matching", "pairs", "spaces", "streams"}
+INFRASTRUCTURE = {"__init__", "base", "conformal", "covering", "matching", "pairs", "refusals", "spaces", "streams"}
 WORN = {"audit"}
 PROJECT = {"multi_label": False, "n_classes": 0, "modalities": ("image", "text")}
 
@@ -241,7 +241,7 @@ def test_a_project_that_classifies_is_refused_and_one_that_pairs_is_not(name):
 
 @pytest.mark.parametrize("name", strategy_names())
 def test_a_strategy_that_classifies_is_refused_where_pools_are_paired(name):
-    with pytest.raises(StrategyUnsuited, match=f"'{name}' .* pairs two pools; use 'three_step'"):
+    with pytest.raises(StrategyUnsuited, match=f"'{name}' .* pairs two pools; use 'pair_likely'"):
         create_strategy(name).check(multi_label=False, n_classes=5, modalities=("image", "text"), pairs=True)
 
 
@@ -250,7 +250,7 @@ def test_pools_above_the_declared_size_are_refused(name, make_pairs, monkeypatch
     strategy = create_strategy(name)
     strategy.check(**PROJECT, pairs=True, pool_size=1_000_000)
     monkeypatch.setattr(strategy_class(name), "max_pool", 59)
-    with pytest.raises(PoolTooLarge, match=rf"'{name}' takes 59 .* has 60; use 'three_step'"):
+    with pytest.raises(PoolTooLarge, match=rf"'{name}' takes 59 .* has 60; use 'pair_likely'"):
         ask(name, make_pairs(), 5)
 
 

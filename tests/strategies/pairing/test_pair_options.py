@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -258,3 +260,33 @@ def test_pairs_say_what_is_wrong_with_them(make_pairs):
     refused(r"askable\['text'\] is int64", askable={**fine.askable, "text": np.ones(50, dtype=np.int64)})
     refused(r"offered has the modality 'audio'", offered={"audio": np.ones(50, dtype=bool)})
     refused(r"rounds_asked names \['audio'\]", rounds_asked=("audio",))
+
+
+def test_who_is_most_likely_found_comes_first_and_refusals_move_it_back(make_pairs):
+    pairs = make_pairs()
+    chosen = ask("pair_likely", pairs, 5, similarity="plain", directions="image")
+    rows = np.flatnonzero(pairs.open("image"))
+    best = Matching.of(pairs, "image").best(rows, 2)
+    expected = rows[np.argsort(-best.scores[:, 0], kind="stable")[:5]]
+    assert chosen.items("image").tolist() == expected.tolist()
+    assert all(0.0 <= query.figures["guess_percentile"] <= 1.0 for query in chosen.queries)
+    # The item of the best guess has seen its most similar candidates in vain: what is left is less similar.
+    first = int(expected[0])
+    seen = Matching.of(pairs, "image").best(np.array([first]), 100).rows[0][:-1]
+    again = ask(
+        "pair_likely", replace(pairs, refused={"image": {first: seen}}), 5, similarity="plain", directions="image"
+    )
+    assert first not in again.items("image")
+
+
+def test_hubs_are_not_what_the_best_guess_is_judged_by(make_pairs):
+    pairs = make_pairs()
+    plain, corrected = (ask("pair_likely", pairs, 6, similarity=s, directions="text") for s in ("plain", "csls"))
+    expected = Matching.of(pairs, "text", "csls", rng=np.random.default_rng(1))
+    items = corrected.items("text")
+    found = expected.best(items, 8)
+    for place, query in enumerate(corrected.queries):
+        assert query.candidates.tolist() == found.rows[place].tolist()
+    assert {q.item: q.candidates.tolist() for q in plain.queries} != {
+        q.item: q.candidates.tolist() for q in corrected.queries
+    }
