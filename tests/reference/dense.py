@@ -24,14 +24,16 @@ def joined(pool: Pool) -> np.ndarray:
     return np.concatenate([pool.features[name].astype(float) for name in pool.modalities], axis=1)
 
 
-def centred(pool: Pool) -> np.ndarray:
-    """z = (x - mu) / |x - mu| of each modality, mu the mean of those that have it; zero where it is absent."""
+def centred(pool: Pool, among: np.ndarray | None = None) -> np.ndarray:
+    """z = (x - mu) / |x - mu| of each modality, mu the mean of those that have it, of all or among some; zero where
+    it is absent."""
+    counted = np.ones(len(pool), dtype=bool) if among is None else np.isin(np.arange(len(pool)), among)
     blocks = []
     for name in pool.modalities:
         x = unit(pool.features[name].astype(float))
         there = np.linalg.norm(x, axis=1) > 0
         z = np.zeros_like(x)
-        z[there] = unit(x[there] - x[there].mean(axis=0))
+        z[there] = unit(x[there] - x[there & counted].mean(axis=0))
         blocks.append(z)
     return np.concatenate(blocks, axis=1)
 

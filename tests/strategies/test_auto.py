@@ -41,6 +41,13 @@ def test_picks_follow_the_formula_to_the_letter(make_pool, seed, options):
     assert (np.diff(found.parts["gain"]) <= 1e-5).all()
 
 
+def test_with_several_labels_picks_follow_the_mean_margin_and_the_features_alone(make_pool):
+    pool = make_pool(n=250, n_classes=6, n_labelled=25, multi_label=True)
+    z, u = dense.centred(pool), (1 - np.abs(2 * pool.probabilities.astype(float) - 1)).mean(axis=1)
+    expected = dense.greedy_cover(np.exp(-dense.apart(z, z)), u, pool.labelled, 30)
+    assert create_strategy("auto").select(pool, 30, np.random.default_rng(0)).indices.tolist() == expected
+
+
 def test_of_two_records_equally_uncertain_the_one_of_a_rarer_class_comes_first(make_pool):
     pool = make_pool(n=60, n_classes=4, n_labelled=20)
     labels = np.where(np.arange(60) % 10, 0, 2)  # nine labels of class 0 for each of class 2
