@@ -9,14 +9,14 @@ import numpy as np
 
 from backend.strategies.base import option
 from backend.strategies.explain import percentile
-from backend.strategies.kernels.sampling import uniform_sample
-from backend.strategies.pairing.base import Open, PairStrategy, Picks, drawn_modality
-from backend.strategies.pairing.matching import SIMILARITIES, Matching
+from backend.strategies.pairing.base import Open, Picks
+from backend.strategies.pairing.comparing import Comparing
+from backend.strategies.pairing.matching import SIMILARITIES
 from backend.strategies.pairing.pairs import Pairs
 
 
 @dataclass(frozen=True)
-class PairLikely(PairStrategy):
+class PairLikely(Comparing):
     """The items of a modality drawn at random whose best candidate is the most similar one, lowest row on ties.
 
     A question gains a pair where the counterpart is among the candidates shown, else it says only what does not
@@ -39,14 +39,9 @@ class PairLikely(PairStrategy):
     similarity: str = option(
         "csls", "plain cosine, or corrected for candidates that are similar to everything", choices=SIMILARITIES
     )
-    temperature: float = option(0.05, "of the correction lse", low=1e-3, high=1.0)
-    sample_rows: int = option(10_000, "items that compete; a uniform sample of a larger pool", low=100, high=100_000)
 
     def _pick(self, pairs: Pairs, open_: Open, count: int, rng: np.random.Generator, candidates: int) -> Picks:
-        modality = drawn_modality(open_, rng)
-        rows, _ = uniform_sample(np.flatnonzero(open_[modality]), max(self.sample_rows, count), rng)
-        matching = Matching.of(pairs, modality, self.similarity, self.temperature, rng)
-        found = matching.best(rows, max(candidates, 2))
+        modality, rows, found = self.compared(pairs, open_, count, rng, candidates)
         best = np.nan_to_num(found.column(0), nan=-np.inf)
         places = np.argsort(-best, kind="stable")[:count]
         figures = {"guess_percentile": percentile(best[places], best)}

@@ -21,7 +21,18 @@ from backend.strategies.registry import strategy_class
 
 ALL = strategy_names(pairs=True)
 # Files of the package that hold no strategy of their own; every other one must be registered.
-INFRASTRUCTURE = {"__init__", "base", "conformal", "covering", "matching", "pairs", "refusals", "spaces", "streams"}
+INFRASTRUCTURE = {
+    "__init__",
+    "base",
+    "comparing",
+    "conformal",
+    "covering",
+    "matching",
+    "pairs",
+    "refusals",
+    "spaces",
+    "streams",
+}
 WORN = {"audit"}
 PROJECT = {"multi_label": False, "n_classes": 0, "modalities": ("image", "text")}
 
