@@ -105,7 +105,7 @@ def most_central(vectors: np.ndarray, rows: Collection[int] | np.ndarray) -> int
     return int(members[((block - block.mean(axis=0)) ** 2).sum(axis=1).argmin()])
 
 
-def in_groups(member: np.ndarray, spread: float = 0.01, seed: int = 0) -> Callable[..., dict[str, np.ndarray]]:
+def in_groups(member: np.ndarray, spread: float = 0.02, seed: int = 0) -> Callable[..., dict[str, np.ndarray]]:
     """Changes features into far and tight groups, to which any start of k-means comes; off the origin, as embeddings
     are, so that centring changes who is central."""
     rng = np.random.default_rng(seed)
