@@ -28,7 +28,8 @@ def main() -> int:
     if not connections:
         print(f"project {given.project} has no model called 'mmal'; run scripts/setup_project.py", file=sys.stderr)
         return 2
-    backend = connections[0]
+    # After a move an old one may be left, which does not answer.
+    backend = min(connections, key=lambda one: one.state != "CO")
     # What was set before stays, except options of the strategy before.
     options = {**_read(backend.extra_params), "strategy": given.strategy}
     options.pop("strategy_options", None)

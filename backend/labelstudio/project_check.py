@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from backend.errors import LabelStudioError
 from backend.labelstudio import project_setup
 from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.own_addresses import is_at, own_addresses
 from backend.labelstudio.records import ProjectInfo
 
 
@@ -28,6 +29,7 @@ def check_project(
     *,
     version: str | None,
     events_secret: str | None = None,
+    former: str = "",
     prefill: bool = False,
 ) -> list[Finding]:
     """Look at the token, the project, the queue and the connections.
@@ -36,6 +38,7 @@ def check_project(
     ----------
     version : the version that should be in force; None before the first queue
     events_secret : to see whether the webhook carries it; None to leave that out
+    former : address of the last attach, as far as it is known
     prefill : the project pre-fills answers, for which Label Studio must show predictions
 
     Never raises for what Label Studio answers: a refusal is a finding, and ends the list when nothing more
@@ -52,6 +55,7 @@ def check_project(
             found.append(_prefill(project))
         found += _events(client, project_id, backend_url, events_secret)
         found += _connection(client, project_id, backend_url)
+        found += _elsewhere(client, project_id, backend_url, events_secret or "", former)
     except LabelStudioError as error:
         found.append(Finding(False, "token" if not found else "Label Studio", str(error), "See the message"))
     return found
@@ -158,3 +162,24 @@ def _connection(client: LabelStudio, project_id: int, backend_url: str) -> Itera
             f"predictions carry the connection's title {backend.title!r} as their version",
             "Rename the connection in the project's model settings",
         )
+
+
+def _elsewhere(client: LabelStudio, project_id: int, backend_url: str, secret: str, former: str) -> Iterator[Finding]:
+    """What is left at an address from before, and what may be this backend by another name."""
+    hooks = client.webhooks(project_id)
+    left = own_addresses(hooks, backend_url, secret, former)[1:]
+    again = f"Run `{_attach(project_id)}` again, it moves what is ours to {backend_url}"
+    for hook in hooks:
+        if is_at(hook.url, left, "/events"):
+            yield Finding(False, "webhook elsewhere", f"webhook {hook.id} sends every event to {hook.url}", again)
+    for backend in client.ml_backends(project_id):
+        if is_at(backend.url, left):
+            yield Finding(False, "connection elsewhere", f"'{backend.title}' is connected at {backend.url}", again)
+        elif backend.title == project_setup.BACKEND_TITLE and not is_at(backend.url, [backend_url]):
+            yield Finding(
+                False,
+                "connection elsewhere",
+                f"another model is called {backend.title!r}, at {backend.url}",
+                "Delete one of the two in the project's model settings; where that address is this backend's as well,"
+                " set MMAL_PUBLIC_URL to the one that stays",
+            )

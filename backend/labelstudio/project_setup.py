@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from backend.errors import ForeignPredictions, LabelStudioError, LabelStudioRefused
 from backend.labelstudio.client import LabelStudio
+from backend.labelstudio.own_addresses import is_at, own_addresses
 from backend.labelstudio.queue_tab import add_queue_tab, remove_queue_tab
 from backend.labelstudio.records import MLBackend, Webhook
 
@@ -76,8 +77,11 @@ def attach(
     *,
     options: Mapping[str, Any] | None = None,
     basic_auth: tuple[str, str] | None = None,
+    former: str = "",
 ) -> Attachment:
     """Sampling, our webhook, the connection, the queue tab. Safe to repeat; changes only what is not in place.
+
+    Where this backend had another address before, its webhook and connection are moved, not made a second time.
 
     Parameters
     ----------
@@ -85,6 +89,7 @@ def attach(
     events_secret : sent back with every event as `Authorization: Bearer <secret>`
     options : written to the connection's extra parameters when they differ; None leaves them alone
     basic_auth : user and password of this backend; None when it asks for none
+    former : the address of the last attach, as far as it is known
 
     Raises
     ------
@@ -95,9 +100,10 @@ def attach(
     if client.project(project_id).sampling != SAMPLING:
         client.update_project(project_id, sampling=SAMPLING)
         changes.append(f"sampling set to {SAMPLING}")
+    own = own_addresses(client.webhooks(project_id), backend_url, events_secret, former)
     try:
-        webhook = _events_webhook(client, project_id, backend_url, events_secret, changes)
-        backend = _connection(client, project_id, backend_url, options, basic_auth, changes)
+        webhook = _events_webhook(client, project_id, own, events_secret, changes)
+        backend = _connection(client, project_id, own, options, basic_auth, changes)
     except LabelStudioRefused as refused:
         raise _with_remedy(refused, backend_url) from refused
     if client.project(project_id).model_version == backend.title:
@@ -105,7 +111,7 @@ def attach(
         # and serves at random; with none in force it only does the latter, until the first queue.
         client.set_model_version(project_id, None)
         changes.append("connection's title no longer in force as a version")
-    if remove_automatic_webhook(client, project_id, backend_url):
+    if remove_automatic_webhook(client, project_id, *own):
         changes.append("automatic webhook removed")
     if add_queue_tab(client, project_id):
         changes.append("queue tab added")
@@ -114,12 +120,12 @@ def attach(
     return Attachment(webhook.id, backend.id, tuple(changes))
 
 
-def remove_automatic_webhook(client: LabelStudio, project_id: int, backend_url: str) -> int:
+def remove_automatic_webhook(client: LabelStudio, project_id: int, *addresses: str) -> int:
     """Delete the webhook that Label Studio makes whenever the backend is connected; returns how many there were.
 
     It carries no authorization, so a backend with a password refuses it, and it repeats our own webhook.
     """
-    automatic = [hook for hook in client.webhooks(project_id) if _same(hook.url, f"{backend_url}/webhook")]
+    automatic = [hook for hook in client.webhooks(project_id) if is_at(hook.url, addresses, "/webhook")]
     for hook in automatic:
         client.delete_webhook(hook.id)
     return len(automatic)
@@ -138,18 +144,25 @@ def detach(
     backend_url: str,
     original: Mapping[str, Any],
     our_versions: Collection[str],
+    *,
+    events_secret: str = "",
+    former: str = "",
 ) -> None:
     """Give the project back as `read_original` found it. Deletes only what is ours; safe to repeat.
 
+    Ours is what `attach` would move, too: whatever carries the secret, or has the address of the last attach.
+
     The reason field is not touched here: clear it before with `client.write_field`.
     """
-    for hook in client.webhooks(project_id):
-        if _same(hook.url, f"{backend_url}/events"):
+    hooks = client.webhooks(project_id)
+    own = own_addresses(hooks, backend_url, events_secret, former)
+    for hook in hooks:
+        if is_at(hook.url, own, "/events"):
             client.delete_webhook(hook.id)
     for backend in client.ml_backends(project_id):
-        if _same(backend.url, backend_url):
+        if is_at(backend.url, own):
             client.delete_backend(backend.id)
-    remove_automatic_webhook(client, project_id, backend_url)
+    remove_automatic_webhook(client, project_id, *own)
     if original:
         remove_queue_tab(client, project_id, keep=original.get("views") or ())
     present = client.model_versions(project_id)
@@ -169,23 +182,29 @@ def detach(
 
 def events_webhook(client: LabelStudio, project_id: int, backend_url: str) -> Webhook | None:
     """Our webhook, or None."""
-    url = f"{backend_url}/events"
-    return next((hook for hook in client.webhooks(project_id) if _same(hook.url, url)), None)
+    return next((hook for hook in client.webhooks(project_id) if is_at(hook.url, [backend_url], "/events")), None)
 
 
 def connection(client: LabelStudio, project_id: int, backend_url: str) -> MLBackend | None:
     """The connection to this backend, or None. Label Studio calls /health and /setup before it answers."""
-    return next((b for b in client.ml_backends(project_id) if _same(b.url, backend_url)), None)
+    return next((b for b in client.ml_backends(project_id) if is_at(b.url, [backend_url])), None)
 
 
 def _events_webhook(
-    client: LabelStudio, project_id: int, backend_url: str, secret: str, changes: list[str]
+    client: LabelStudio, project_id: int, own: Sequence[str], secret: str, changes: list[str]
 ) -> Webhook:
-    headers = {"Authorization": f"Bearer {secret}"}
-    hook = events_webhook(client, project_id, backend_url)
-    if hook is None:
+    headers, url = {"Authorization": f"Bearer {secret}"}, f"{own[0]}/events"
+    hooks = [hook for hook in client.webhooks(project_id) if is_at(hook.url, own, "/events")]
+    if not hooks:
         changes.append("webhook for events made")
-        return client.create_webhook(project_id, f"{backend_url}/events", EVENTS, headers)
+        return client.create_webhook(project_id, url, EVENTS, headers)
+    hook, *further = sorted(hooks, key=lambda hook: not is_at(hook.url, [url]))
+    for double in further:
+        client.delete_webhook(double.id)
+        changes.append(f"webhook to {double.url} removed")
+    if not is_at(hook.url, [url]):
+        changes.append(f"webhook for events moved from {hook.url}")
+        return client.update_webhook(hook, url=url, actions=EVENTS, headers=headers, is_active=True)
     if sends_all_events(hook) and hook.headers == headers:
         return hook
     changes.append("webhook for events put right")
@@ -201,15 +220,22 @@ def sends_all_events(hook: Webhook) -> bool:
 def _connection(
     client: LabelStudio,
     project_id: int,
-    backend_url: str,
+    own: Sequence[str],
     options: Mapping[str, Any] | None,
     auth: tuple[str, str] | None,
     changes: list[str],
 ) -> MLBackend:
-    backend = connection(client, project_id, backend_url)
-    if backend is None:
+    connections = [backend for backend in client.ml_backends(project_id) if is_at(backend.url, own)]
+    if not connections:
         changes.append("backend connected")
-        return client.connect_backend(project_id, backend_url, BACKEND_TITLE, options, auth)
+        return client.connect_backend(project_id, own[0], BACKEND_TITLE, options, auth)
+    backend, *further = sorted(connections, key=lambda backend: not is_at(backend.url, own[:1]))
+    for double in further:
+        client.delete_backend(double.id)
+        changes.append(f"connection to {double.url} removed")
+    if not is_at(backend.url, own[:1]):
+        changes.append(f"connection moved from {backend.url}")
+        return client.update_backend(backend, url=own[0], options=options, basic_auth=auth)
     # Label Studio never shows the stored password, so only the user name can be compared.
     other_user = auth is not None and backend.basic_auth_user != auth[0]
     if (options is not None and backend.options != dict(options)) or other_user:
@@ -234,7 +260,3 @@ def _with_remedy(refused: LabelStudioRefused, backend_url: str) -> LabelStudioEr
     else:
         return refused
     return LabelStudioRefused(f"{remedy}. ({refused})", status=refused.status, detail=refused.detail)
-
-
-def _same(url: str, other: str) -> bool:
-    return url.rstrip("/") == other.rstrip("/")

@@ -227,7 +227,9 @@ def _attach(services: Services, project_id: int, take_over: bool) -> Project:
         notes.events_secret(store),
         options=shown_options(options_of(project)),
         basic_auth=settings.basic_auth,
+        former=attached_at(services, project_id),
     )
+    notes.write(store, _address_note(project_id), {"url": settings.backend_url})
     projects.record_success(store, project_id)
     return projects.remember(store, project_id, state="attached", problem="", title=info.title)
 
@@ -261,9 +263,25 @@ def _detach(services: Services, project_id: int) -> None:
     tasks.set_reason(store, project_id, tasks.with_reason(store, project_id), "")
     withdraw_opinions(services, project_id)
     project_setup.detach(
-        client, project_id, services.settings.backend_url, project.original, our_versions(services, project_id)
+        client,
+        project_id,
+        services.settings.backend_url,
+        project.original,
+        our_versions(services, project_id),
+        events_secret=notes.events_secret(store),
+        former=attached_at(services, project_id),
     )
+    notes.write(store, _address_note(project_id), {})
     projects.remember(store, project_id, **DETACHED)
+
+
+def attached_at(services: Services, project_id: int) -> str:
+    """The address of this backend at the last attach; empty where that was not noted."""
+    return str(notes.read(services.store, _address_note(project_id)).get("url", ""))
+
+
+def _address_note(project_id: int) -> str:
+    return f"attached at {project_id}"
 
 
 def our_versions(services: Services, project_id: int) -> set[str]:

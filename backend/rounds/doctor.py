@@ -16,6 +16,7 @@ from backend.errors import (
 )
 from backend.labelstudio.project_check import Finding, check_project
 from backend.rounds import origin
+from backend.rounds.connecting import attached_at
 from backend.rounds.job_queue import in_words, open_queue
 from backend.rounds.messages import JsonSerializer
 from backend.rounds.services import Services, options_of
@@ -110,6 +111,7 @@ def _project(services: Services, project: Project) -> Iterator[Finding]:
         services.settings.backend_url,
         version=project.version or None,
         events_secret=notes.events_secret(services.store),
+        former=attached_at(services, project.id),
         prefill=options_of(project).prelabel,
     )
     yield from _loop(services, project)

@@ -122,6 +122,54 @@ def test_automatic_webhook_comes_back_on_reconnecting_and_is_found_and_removed(
     assert [hook.url for hook in client.webhooks(project.id)] == [f"{backend.url}/events"]
 
 
+@pytest.fixture
+def moved() -> Iterator[RecordingBackend]:
+    with RecordingBackend() as recording:
+        yield recording
+
+
+def test_a_backend_that_moved_takes_its_webhook_and_connection_along(
+    client: LabelStudio, project: ProjectInfo, moved: RecordingBackend
+) -> None:
+    with RecordingBackend() as gone:
+        first = attach(client, project.id, gone.url, SECRET, options=OPTIONS)
+    publish(client, project, "v1-test")
+    strange = client.create_webhook(project.id, f"{gone.url}/others", EVENTS, {"Authorization": "Bearer x"})
+    found = problems(client, project, moved.url, "v1-test")
+    assert found == ["webhook", "connection", "webhook elsewhere", "connection elsewhere"]
+    second = attach(client, project.id, moved.url, SECRET, options=OPTIONS)
+    assert (second.webhook_id, second.backend_id) == (first.webhook_id, first.backend_id)
+    assert problems(client, project, moved.url, "v1-test") == []
+    assert {hook.url for hook in client.webhooks(project.id)} == {f"{moved.url}/events", strange.url}
+    assert [b.url for b in client.ml_backends(project.id)] == [moved.url]
+    assert client.project(project.id).model_version == "v1-test"
+    client.submit(min(client.task_ids(project.id)), SCHEMA, ["cat"])
+    assert moved.wait_for(lambda: "ANNOTATION_CREATED" in moved.events())
+
+
+@pytest.mark.parametrize("known_by", ["the secret", "the address of the last attach"])
+def test_what_an_older_version_left_behind_at_an_address_is_removed(
+    client: LabelStudio, project: ProjectInfo, backend: RecordingBackend, moved: RecordingBackend, known_by: str
+) -> None:
+    carried = SECRET if known_by == "the secret" else "that of another store"
+    former = "" if known_by == "the secret" else backend.url
+    original = read_original(client, project.id)
+
+    def leave_behind() -> None:
+        client.create_webhook(project.id, f"{backend.url}/events", EVENTS, {"Authorization": f"Bearer {carried}"})
+        client.connect_backend(project.id, backend.url, "mmal")
+
+    attach(client, project.id, moved.url, SECRET)
+    leave_behind()
+    attach(client, project.id, moved.url, SECRET, former=former)
+    assert [b.url for b in client.ml_backends(project.id)] == [moved.url]
+    assert [hook.url for hook in client.webhooks(project.id)] == [f"{moved.url}/events"]
+    leave_behind()
+    detach(client, project.id, moved.url, original, {"v1-test"}, events_secret=SECRET, former=former)
+    assert client.ml_backends(project.id) == []
+    assert client.webhooks(project.id) == []
+
+
 def test_webhook_update_without_actions_would_empty_them_so_all_is_sent(
     client: LabelStudio, project: ProjectInfo, backend: RecordingBackend
 ) -> None:
