@@ -147,4 +147,4 @@ def test_label_studios_form_shows_what_is_left_after_the_next_look(services: Ser
     worker = Worker(services)
     worker.sync(1)
     worker.sync(1)
-    assert forms == [{"strategy": "three_step", "batch_size": 7, "one_to_one": False}]
+    assert forms == [{"strategy": "pair_likely", "batch_size": 7, "one_to_one": False}]

@@ -16,6 +16,11 @@ from backend.labelstudio.local_server import free_port
 from tests.live.backend_process import REPOSITORY, wait_for
 
 
+def as_in_a_terminal() -> None:
+    """Whatever runs the tests may have been started by nohup, and hand that on."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Serve:
     """`mmal serve` in a session of its own, as in a terminal."""
 
@@ -39,6 +44,7 @@ class Serve:
             self.process = subprocess.Popen(
                 [*self.before, sys.executable, "-m", "backend.cli", "serve"],
                 cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=as_in_a_terminal,
             )  # fmt: skip
         wait_for("the web process to answer", self.healthy, seconds=120)
         wait_for("the worker to run", lambda: any("worker" in line for line in self.children()))
@@ -103,6 +109,7 @@ def test_each_alone_ends_with_its_terminal(serve: Serve, command: str) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "backend.cli", command],
             cwd=serve.folder, env=serve.environment, stdout=log, stderr=log, start_new_session=True,
+            preexec_fn=as_in_a_terminal,
         )  # fmt: skip
         if command == "web":
             wait_for("web to listen", lambda: b"listening at" in (serve.folder / "log").read_bytes(), seconds=120)
