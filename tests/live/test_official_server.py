@@ -17,7 +17,7 @@ from backend.labelstudio.local_server import LocalLabelStudio
 from tests.live.backend_process import wait_for
 from tests.live.loop import Loop
 from tests.live.pool import make_tasks
-from tests.official_package import installed, python_path
+from tests.official_package import REPOSITORY, installed, python_path
 
 pytestmark = pytest.mark.live
 
@@ -35,8 +35,8 @@ def under_the_official_server(server: LocalLabelStudio, folder: Path) -> Loop:
         **dict(zip(("BASIC_AUTH_USER", "BASIC_AUTH_PASS"), PASSWORD, strict=True)),
     }
     loop = Loop(server, folder, tasks=90, options=OPTIONS, environment=environment)
-    start = [sys.executable, "-m", "label_studio_ml.server", "start", "backend", "-p", str(loop.backend.port)]
-    loop.backend.commands["web"] = start
+    start = [sys.executable, "-m", "label_studio_ml.server", "start", str(REPOSITORY / "backend")]
+    loop.backend.commands["web"] = [*start, "-p", str(loop.backend.port)]
     return loop
 
 
