@@ -143,7 +143,7 @@ def _backend(settings: Settings, folder: Path) -> Iterator[None]:
     _say("Starting the backend (mmal serve) ...")
     with open(folder / "backend.log", "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, str(GUARD), sys.executable, "-m", "backend.cli", "serve"],
+            [sys.executable, str(GUARD), sys.executable, "-P", "-m", "backend.cli", "serve"],
             stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
             # Not here, where there may be an .env for another backend.
             cwd=folder, env=os.environ | _environment(settings),

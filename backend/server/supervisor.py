@@ -76,8 +76,9 @@ def supervise(settings: Settings) -> int:
 
 
 def _start(name: str) -> subprocess.Popen[bytes]:
+    # Without the working folder, where anything may be called `backend`, on the path.
     return subprocess.Popen(
-        guarded([sys.executable, "-m", "backend.cli", name]),
+        guarded([sys.executable, "-P", "-m", "backend.cli", name]),
         stdin=subprocess.PIPE,
         start_new_session=True,
     )

@@ -40,9 +40,12 @@ class Serve:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> subprocess.Popen[bytes]:
+        # What lies where somebody starts it must not be taken for a part of it.
+        (self.folder / "backend").mkdir(exist_ok=True)
+        (self.folder / "backend" / "__init__.py").write_text("raise ImportError('another backend')")
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
-                [*self.before, sys.executable, "-m", "backend.cli", "serve"],
+                [*self.before, sys.executable, "-P", "-m", "backend.cli", "serve"],
                 cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True,
                 preexec_fn=as_in_a_terminal,
             )  # fmt: skip
