@@ -15,6 +15,8 @@ import requests
 from backend.labelstudio.local_server import free_port
 from tests.live.backend_process import REPOSITORY, wait_for
 
+pytestmark = pytest.mark.slow
+
 
 def as_in_a_terminal() -> None:
     """Whatever runs the tests may have been started by nohup, and hand that on."""
