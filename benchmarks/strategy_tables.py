@@ -81,7 +81,7 @@ def _of_one_annotator(comparisons: Sequence[Comparison], said: str) -> str:
         ("area under the curve of recall@1 minus random's, points ± standard error (seeds)", ordinary, overview),
         ("the same for recall@10", ordinary, lambda found: overview(found, "recall_10")),
         ("the same for the group score of couples", couples, lambda found: overview(found, "group")),
-        ("questions saved; final recall@1; seconds a selection", ordinary, savings),
+        ("questions saved; final recall@1", ordinary, savings),
         (
             "candidates for 90% coverage; coverage of everything open; of the arm's own questions",
             ordinary if said else [],
@@ -90,7 +90,7 @@ def _of_one_annotator(comparisons: Sequence[Comparison], said: str) -> str:
         ("pools of uneven size or classes of steep sizes: pairs gained; shown", uneven, pairs_gained),
         ("the same pools: recall@1 minus random's", uneven, overview),
         ("the same pools: recall@10", uneven, lambda found: overview(found, "recall_10")),
-        ("the same pools: questions saved; final recall@1; seconds a selection", uneven, savings),
+        ("the same pools: questions saved; final recall@1", uneven, savings),
     ]
     return _together([((said or "By the form: ") + title, found, make) for title, found, make in wanted])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -31,6 +32,14 @@ class Cell:
     split: str
     arm: str
     seed: int
+
+
+def replay_key(cell: Cell, *depends_on: object) -> str:
+    """What a finished replay is found by: it changes with everything that its figures depend on but the code.
+
+    depends_on: JSON values, among them all options of the arm: its name stands for them only until a default changes.
+    """
+    return hashlib.sha256(json.dumps([*vars(cell).values(), *depends_on]).encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +9,7 @@ from typing import Any
 
 from backend.errors import ReplayInvalid, StrategyUnsuited
 from backend.simulation.arms import Arm
-from backend.simulation.cells import Cell, Outcome, Unsuited, rounded, run
+from backend.simulation.cells import Cell, Outcome, Unsuited, replay_key, rounded, run
 from backend.simulation.labelled_set import LabelledSet
 from backend.simulation.replay import replay
 from backend.simulation.scenarios import SCENARIOS, Case, make_case
@@ -89,10 +87,9 @@ class Plan:
 
 
 def cell_key(cell: Cell, data: LabelledSet, audit_share: float) -> str:
-    """What a finished replay is found by: it changes with everything that its figures depend on but the code."""
+    """What a finished replay is found by."""
     arm = Arm.parse(cell.arm, audit_share=audit_share).resolved()
-    parts = [PROTOCOL, *vars(cell).values(), arm, data.fingerprint, data.batch_size, data.budget]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+    return replay_key(cell, PROTOCOL, arm, data.fingerprint, data.batch_size, data.budget)
 
 
 def run_cell(cell: Cell, data: LabelledSet, audit_share: float = 0.0) -> dict[str, Any]:

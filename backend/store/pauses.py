@@ -22,6 +22,11 @@ class Pause(NamedTuple):
     why: str
 
 
+def seconds(failures: int, longest: float) -> float:
+    """How long a pause is after so many failures in a row: two seconds, then twice as long each time."""
+    return min(longest, 2.0 ** min(failures, MOST_DOUBLINGS))
+
+
 def find(store: Store, kind: Kind, project_id: int) -> Pause | None:
     """The pause, over or not; None where the last try went through."""
     value = notes.read(store, _name(kind, project_id))
@@ -32,7 +37,7 @@ def lengthen(store: Store, kind: Kind, project_id: int, why: str, longest: float
     """Begin a pause of two seconds, or one twice as long as the last."""
     before = find(store, kind, project_id)
     failures = 1 + (before.failures if before else 0)
-    pause = Pause(failures, store.clock() + min(longest, 2.0 ** min(failures, MOST_DOUBLINGS)), why)
+    pause = Pause(failures, store.clock() + seconds(failures, longest), why)
     notes.write(store, _name(kind, project_id), pause._asdict())
     return pause
 

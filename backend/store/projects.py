@@ -8,6 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from backend.errors import ProjectUnknown
+from backend.store import pauses
 from backend.store.database import Store
 from backend.store.leases import is_held
 from backend.store.tables import Lease, Project
@@ -15,8 +16,6 @@ from backend.store.tables import Lease, Project
 LONGEST_BACKOFF = 300.0
 # While Label Studio does not answer: the next look tells when it does again.
 LONGEST_BACKOFF_UNANSWERED = 10.0
-# Twice as long after each failure in a row, up to here: 2 to the power of a thousand failures is no number any more.
-MOST_DOUBLINGS = 10
 
 LOOK = "sync"
 """The job that looks at Label Studio; an error of a job begins with its name."""
@@ -158,7 +157,7 @@ def note_failure(
     project.round_requested = project.round_requested or ask_again
     if pause:
         project.failures += 1
-        project.round_not_before = now + min(longest, 2.0 ** min(project.failures, MOST_DOUBLINGS))
+        project.round_not_before = now + pauses.seconds(project.failures, longest)
 
 
 def record_success(store: Store, project_id: int) -> None:

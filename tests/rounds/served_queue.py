@@ -7,15 +7,12 @@ from typing import Any
 
 from backend.errors import LabelStudioUnreachable
 from backend.labelstudio.records import ProjectInfo
-from backend.labelstudio.schema import TaskSchema
 from backend.rounds.embedding import embed_chunk
-from backend.rounds.options import change_options
 from backend.rounds.pipeline import run_round
 from backend.rounds.services import Services
-from backend.rounds.sync import sync_project
 from backend.store import projects
 from backend.store.tables import Round
-from tests.rounds.test_config_changes import LabelStudioOf
+from tests.rounds.test_config_changes import LabelStudioOf, read_once
 
 
 class ServedQueue(LabelStudioOf):
@@ -63,10 +60,7 @@ class ServedQueue(LabelStudioOf):
 def connected_queue(services: Services, label_config: str, **options: Any) -> ServedQueue:
     """A project that is attached, read and embedded, and has no queue yet."""
     told = ServedQueue(label_config)
-    services.__dict__["label_studio"] = told
-    chosen = change_options({}, options, TaskSchema.from_label_config(label_config)).model_dump()
-    projects.remember(services.store, 1, state="attached", label_config=label_config, options=chosen)
-    sync_project(services, 1)
+    read_once(services, told, **options)
     while embed_chunk(services, 1):
         pass
     return told

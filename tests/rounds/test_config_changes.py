@@ -97,13 +97,18 @@ def services(tmp_path: Path) -> Services:
     return Services(Settings(data_dir=tmp_path, encoder="import:tests.live.toy_encoder:make"))
 
 
+def read_once(services: Services, told: LabelStudioOf, **options: Any) -> None:
+    """Have the services meet this Label Studio, and read its project for the first time."""
+    services.__dict__["label_studio"] = told
+    chosen = change_options({}, options, TaskSchema.from_label_config(told.label_config)).model_dump()
+    projects.remember(services.store, 1, state="attached", label_config=told.label_config, options=chosen)
+    sync_project(services, 1)
+
+
 def connected(services: Services, label_config: str, **options: Any) -> LabelStudioOf:
     """A project that was read once and has a queue."""
     told = LabelStudioOf(label_config)
-    services.__dict__["label_studio"] = told
-    chosen = change_options({}, options, TaskSchema.from_label_config(label_config)).model_dump()
-    projects.remember(services.store, 1, state="attached", label_config=label_config, options=chosen)
-    sync_project(services, 1)
+    read_once(services, told, **options)
     projects.remember(services.store, 1, version="v1-auto")
     assert projects.get(services.store, 1).round_requested == ""
     return told

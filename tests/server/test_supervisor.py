@@ -28,9 +28,8 @@ class Serve:
 
     def __init__(self, folder: Path, *before: str) -> None:
         self.folder, self.port = folder, free_port()
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MMAL_", "LABEL_STUDIO_", "BASIC_"))}
         self.environment = {
-            **kept,
+            **os.environ,
             "PORT": str(self.port),
             "LABEL_STUDIO_URL": "http://127.0.0.1:9",
             "MMAL_DATA_DIR": str(folder / "data"),

@@ -512,3 +512,15 @@ def test_the_command_refuses_what_pairing_has_not(tmp_path: Path) -> None:
         assert result.exit_code == 2 and "--task pairing" in result.output
     result = CliRunner().invoke(app, ["simulate", "--task", "juggling", "--out", str(tmp_path)])
     assert result.exit_code == 2 and "juggling" in result.output
+
+
+def test_a_finished_replay_is_known_by_the_options_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell("small", "plain", "grouped", "pair_margin", 0)
+    keys = [
+        PairingPlan(["pair_margin"]).key(cell, DATA),
+        PairingPlan(["pair_margin"], audit_share=0.5).key(cell, DATA),
+    ]
+    strategy = create_strategy("pair_margin")
+    monkeypatch.setattr(type(strategy), "__repr__", lambda self: "PairMargin(with another default)")
+    keys.append(PairingPlan(["pair_margin"]).key(cell, DATA))
+    assert len(set(keys)) == len(keys)

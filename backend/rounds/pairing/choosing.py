@@ -24,6 +24,7 @@ from backend.strategies.pairing import (
     farthest_of,
     one_of_each,
     other,
+    places_of,
     still_offered,
 )
 
@@ -53,11 +54,7 @@ class PairingArrays:
 
     def rows(self, modality: str, numbers: Collection[int]) -> NDArray[np.int64]:
         """Rows of those of these numbers that are embedded, ascending."""
-        mine, wanted = self.numbers[modality], np.unique(np.fromiter(numbers, np.int64, len(numbers)))
-        at = np.searchsorted(mine, wanted)
-        found = at < len(mine)
-        found[found] = mine[at[found]] == wanted[found]
-        return at[found]
+        return places_of(np.unique(np.fromiter(numbers, np.int64, len(numbers))), self.numbers[modality])
 
     def known(self, settled: Settled) -> NDArray[np.int64]:
         """(p, 2) rows (image, text) of the pairs whose two sides are embedded."""

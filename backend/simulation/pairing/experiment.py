@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from backend.errors import ReplayInvalid, StrategyUnsuited
 from backend.simulation.arms import Arm
-from backend.simulation.cells import Cell, rounded
+from backend.simulation.cells import Cell, replay_key, rounded
 from backend.simulation.pairing.pair_sets import PairingSet
 from backend.simulation.pairing.pools import SCENARIOS, drawn_pools
 from backend.simulation.pairing.replay import replay
@@ -77,10 +75,9 @@ class PairingPlan:
                 yield scenario, why
 
     def key(self, cell: Cell, data: PairingSet) -> str:
-        """What a finished replay is found by: it changes with everything that its figures depend on but the code."""
-        parts = [TASK, PROTOCOL, *vars(cell).values(), data.fingerprint]
-        parts += [data.batch_size, data.budget, self.audit_share]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+        """What a finished replay is found by."""
+        arm = repr(self._strategy(cell.arm))
+        return replay_key(cell, TASK, PROTOCOL, arm, data.fingerprint, data.batch_size, data.budget)
 
     def run_cell(self, cell: Cell, data: PairingSet) -> dict[str, Any]:
         """One replay: the cell, and a list over rounds of each measure (null where it was not measured)."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from backend.errors import ReplayInvalid, StrategyUnsuited
 from backend.simulation.arms import Arm
-from backend.simulation.cells import Cell, rounded
+from backend.simulation.cells import Cell, replay_key, rounded
 from backend.simulation.retrieval.replay import SCENARIOS, recipe, replay
 from backend.simulation.retrieval.retrieval_sets import RetrievalSet
 from backend.strategies import strategy_names
@@ -82,11 +80,10 @@ class RetrievalPlan:
             yield from ((scenario, why) for scenario in self.scenarios)
 
     def key(self, cell: Cell, data: RetrievalSet) -> str:
-        """What a finished replay is found by: it changes with everything that its figures depend on but the code."""
-        model = recipe(cell.scenario)
-        parts = [TASK, PROTOCOL, *vars(cell).values(), model.name, repr(model.options), data.fingerprint]
-        parts += [data.batch_size, data.budget, Arm.parse(cell.arm, audit_share=self.audit_share).resolved()]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+        """What a finished replay is found by."""
+        model, arm = recipe(cell.scenario), Arm.parse(cell.arm, audit_share=self.audit_share).resolved()
+        of_model, of_data = (model.name, repr(model.options)), (data.fingerprint, data.batch_size, data.budget)
+        return replay_key(cell, TASK, PROTOCOL, arm, *of_model, *of_data)
 
     def run_cell(self, cell: Cell, data: RetrievalSet) -> dict[str, Any]:
         """One replay: the cell, and a list over rounds of each measure."""

@@ -3,7 +3,14 @@
 from backend.strategies.pairing.base import PairStrategy
 from backend.strategies.pairing.conformal import CandidateCount, conformal_candidates
 from backend.strategies.pairing.pairs import MODALITIES, WHY, Pairs, PairSelection, Query, other
-from backend.strategies.pairing.refusals import COOL_DOWN, LONGEST_REST, one_of_each, rest_end, still_offered
+from backend.strategies.pairing.refusals import (
+    COOL_DOWN,
+    LONGEST_REST,
+    one_of_each,
+    places_of,
+    rest_end,
+    still_offered,
+)
 from backend.strategies.pairing.streams import (
     ItemStream,
     arrival_figures,
@@ -30,6 +37,7 @@ __all__ = [
     "item_queries",
     "one_of_each",
     "other",
+    "places_of",
     "rest_end",
     "still_offered",
 ]

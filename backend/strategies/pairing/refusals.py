@@ -11,6 +11,14 @@ import numpy as np
 COOL_DOWN, LONGEST_REST = 3, 12
 
 
+def places_of(wanted: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """Where in ``ordered`` (ascending) those of ``wanted`` stand that are in it, in the order of ``wanted``."""
+    at = np.searchsorted(ordered, wanted)
+    here = at < len(ordered)
+    here[here] = ordered[at[here]] == wanted[here]
+    return at[here]
+
+
 def rest_end(rounds: Sequence[int], first: int, longest: int | None = None) -> int:
     """The round from which on an item may be asked about again that was asked about in vain in these rounds.
 
@@ -42,11 +50,4 @@ def still_offered(
     rows = np.flatnonzero(offered)
     rows = rows[np.argsort(contents[rows], kind="stable")]
     ordered = contents[rows]
-    found = {}
-    for item, seen in refused.items():
-        wanted = np.unique(contents[seen])
-        at = np.searchsorted(ordered, wanted)
-        here = at < len(ordered)
-        here[here] = ordered[at[here]] == wanted[here]
-        found[item] = np.sort(rows[at[here]])
-    return found
+    return {item: np.sort(rows[places_of(np.unique(contents[seen]), ordered)]) for item, seen in refused.items()}
